@@ -1,0 +1,1 @@
+"""The trade-off report: a pure function of results files."""

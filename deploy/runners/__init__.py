@@ -1,0 +1,1 @@
+"""Inference runtimes behind one protocol: see `deploy.runners.protocol` and `deploy.runners.registry`."""

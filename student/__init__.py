@@ -1,0 +1,1 @@
+"""Compact stereo networks: model, presets, files, export."""

@@ -1,0 +1,1 @@
+"""Networks and algorithms that make pseudo-labels, and the blocks they share with the students."""

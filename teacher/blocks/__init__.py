@@ -1,0 +1,1 @@
+"""Building blocks of FoundationStereo-type networks, shared by teacher and students: one block per file."""
