@@ -1,0 +1,172 @@
+import json
+
+import numpy as np
+import pytest
+
+from stereo.errors import UserError
+from stereo.label_set import LabelledFrame, LabelSet
+from stereo.label_set_writer import LabelSetWriter, disparity_scale_for
+from stereo.pair import Rig
+from stereo.pictures import write_png
+
+IDENTITY = {"source": {"kind": "test", "path": "clip"}, "teacher": {"name": "fake", "max_disp": 64}}
+
+
+def frame(index, *, height=6, width=8):
+    random = np.random.default_rng(index)
+    disparity = np.round(random.uniform(1, 60, (height, width)) * 256).astype(np.float32) / 256
+    disparity[0, 0] = np.nan
+    confidence = random.integers(0, 256, (height, width)).astype(np.float32) / np.float32(255)
+    left, right = random.integers(0, 255, (2, height, width, 3), np.uint8)
+    return LabelledFrame(f"{index:06d}", left, right, disparity, confidence)
+
+
+def make(path, count=3, **options):
+    writer = LabelSetWriter(path, identity=IDENTITY, max_disp=64, **options)
+    for index in range(count):
+        if index not in writer.done:
+            writer.add(index, frame(index))
+    writer.finish()
+    return path
+
+
+def test_what_is_written_is_read(tmp_path):
+    rig = Rig(500.0, 0.1, cx=3.0)
+    labels = LabelSet.open(make(tmp_path / "set", rig=rig))
+    assert labels.finished
+    assert labels.names == ["000000", "000001", "000002"]
+    assert labels.sizes == [(6, 8)] * 3
+    assert labels.rig == rig
+    for index, found in enumerate(labels):
+        truth = frame(index)
+        for part in ("left", "right", "disparity", "confidence"):
+            np.testing.assert_array_equal(getattr(found, part), getattr(truth, part), err_msg=part)
+    labels.verify()
+
+
+def test_gray_frames_stay_one_channel_on_disk_and_come_back_as_rgb(tmp_path):
+    gray = frame(0)
+    gray.left[:] = gray.left[:, :, :1]
+    writer = LabelSetWriter(tmp_path / "set", identity=IDENTITY, max_disp=64)
+    writer.add(0, gray)
+    writer.finish()
+    np.testing.assert_array_equal(LabelSet.open(tmp_path / "set").read(0).left, gray.left)
+
+
+def test_manifest_counts(tmp_path):
+    writer = LabelSetWriter(tmp_path / "set", identity=IDENTITY, max_disp=64, keep_threshold=0.5)
+    half = frame(0, height=2, width=2)
+    half.disparity[:] = [[np.nan, 1], [1, 1]]
+    half.confidence[:] = [[1, 1], [0.5, 0.49]]
+    writer.add(0, half)
+    writer.skip(1, "000001", reason="truncated image", detail="000001.png: truncated")
+    manifest = json.loads((writer.finish() / "manifest.json").read_text())
+    assert manifest["frames"] == 1
+    assert manifest["valid_pct"] == 75
+    assert manifest["kept_pct"] == 50
+    assert manifest["skipped"] == {"truncated image": {"count": 1, "frames": ["000001"]}}
+
+
+def test_scale_follows_the_largest_disparity():
+    assert disparity_scale_for(192) == 256
+    assert disparity_scale_for(256) == 128
+    with pytest.raises(UserError, match="511"):
+        disparity_scale_for(600)
+
+
+@pytest.mark.parametrize("name", ["disparity/000001.png", "left/000000.png", "confidence/000002.png"])
+def test_altered_file_of_equal_size_is_found_when_read(tmp_path, name):
+    make(tmp_path / "set")
+    path = tmp_path / "set" / name
+    data = bytearray(path.read_bytes())
+    data[-20] ^= 1
+    path.write_bytes(data)
+    labels = LabelSet.open(tmp_path / "set")
+    with pytest.raises(UserError, match=f"{name}.*differs from its checksum"):
+        list(labels)
+    with pytest.raises(UserError, match=name):
+        labels.verify()
+
+
+def test_missing_shortened_and_journal_alterations_are_found_when_opened(tmp_path):
+    for number, (name, change) in enumerate([
+        ("right/000001.png", lambda path: path.unlink()),
+        ("right/000001.png", lambda path: path.write_bytes(path.read_bytes()[:-1])),
+        ("journal.jsonl", lambda path: path.write_text(path.read_text().replace("valid_pct", "valid_xxx"))),
+        ("manifest.json", lambda path: path.write_text(path.read_text()[:100])),
+        ("manifest.json", lambda path: path.unlink()),
+    ]):  # fmt: skip
+        folder = make(tmp_path / f"set{number}")
+        change(folder / name)
+        with pytest.raises(UserError, match=r"altered|manifest"):
+            LabelSet.open(folder)
+
+
+def test_resume_keeps_finished_frames_and_cuts_a_torn_line(tmp_path):
+    whole = make(tmp_path / "whole")
+    path = tmp_path / "set"
+    writer = LabelSetWriter(path, identity=IDENTITY, max_disp=64)
+    writer.add(0, frame(0))
+    writer.store(1, frame(1))  # files without a journal line: in flight when killed
+    writer._journal.close()
+    (path / "disparity" / ".000002.xyz.part.png").write_bytes(b"torn")
+    with (path / "journal.jsonl").open("ab") as file:
+        file.write(b'{"frame": 1, "na')
+    assert len(LabelSet.open(path)) == 1
+    resumed = LabelSetWriter(path, identity=IDENTITY, max_disp=64)
+    assert resumed.done == {0}
+    resumed.add(1, frame(1))
+    resumed.add(2, frame(2))
+    resumed.finish()
+    files = sorted(file.relative_to(path) for file in path.rglob("*") if file.is_file())
+    assert files == sorted(file.relative_to(whole) for file in whole.rglob("*") if file.is_file())
+    for file in files:
+        if file.name != "manifest.json":
+            assert (path / file).read_bytes() == (whole / file).read_bytes(), file
+
+
+def test_resume_with_another_teacher_names_the_field(tmp_path):
+    make(tmp_path / "set")
+    other = {**IDENTITY, "teacher": {"name": "fake", "max_disp": 128}}
+    with pytest.raises(UserError, match=r"teacher\.max_disp = 64, this run has 128"):
+        LabelSetWriter(tmp_path / "set", identity=other, max_disp=128)
+
+
+def test_a_skipped_frame_is_tried_again_and_leaves_the_count(tmp_path):
+    writer = LabelSetWriter(tmp_path / "set", identity=IDENTITY, max_disp=64)
+    writer.skip(0, "000000", reason="unreadable", detail="x")
+    writer.skip(0, "000000", reason="unreadable", detail="x")
+    assert len(writer._journal.lines) == 1
+    writer.add(0, frame(0))
+    assert writer.totals()["skipped"] == {}
+    writer.finish()
+
+
+def test_foreign_folder_is_left_alone(tmp_path):
+    (tmp_path / "precious.txt").write_text("x")
+    with pytest.raises(UserError, match="not a label set"):
+        LabelSetWriter(tmp_path, identity=IDENTITY, max_disp=64)
+    assert [file.name for file in tmp_path.iterdir()] == ["precious.txt"]
+
+
+def test_two_writers_at_once_are_refused(tmp_path):
+    writer = LabelSetWriter(tmp_path / "set", identity=IDENTITY, max_disp=64)
+    with pytest.raises(UserError, match="another process"):
+        LabelSetWriter(tmp_path / "set", identity=IDENTITY, max_disp=64)
+    writer.add(0, frame(0))
+    writer.finish()
+
+
+def test_source_files_are_linked_not_copied(tmp_path):
+    first = frame(0)
+    for side in ("left", "right"):
+        write_png(tmp_path / f"{side}.png", getattr(first, side))
+    writer = LabelSetWriter(tmp_path / "set", identity=IDENTITY, max_disp=64)
+    for _ in range(2):  # the second time as after a kill between link and journal line
+        stored = writer.store(0, first, files=(tmp_path / "left.png", tmp_path / "right.png"))
+    writer.commit(stored)
+    writer.finish()
+    assert (tmp_path / "set/left/000000.png").samefile(tmp_path / "left.png")
+    labels = LabelSet.open(tmp_path / "set")
+    assert labels.manifest["file_forms"] == {"file": 2, "hardlink": 2}
+    np.testing.assert_array_equal(labels.read(0).right, first.right)
