@@ -1,0 +1,102 @@
+"""A torch module → one ONNX graph that every runtime takes.
+
+Inputs `left`, `right` (1×3×H×W float32, RGB 0–255), output `disparity` (1×1×H×W float32, px). Torch is imported inside
+the function: the rest of `deploy` runs on boards without it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import onnx
+
+from stereo.artifacts import atomic_path
+
+if TYPE_CHECKING:
+    import torch
+
+METADATA_PREFIX = "stereodistill."
+log = logging.getLogger(__name__)
+
+
+def export_onnx(
+    module: torch.nn.Module,
+    path: Path | str,
+    *,
+    size: tuple[int, int],
+    metadata: Mapping[str, str],
+    opset: int = 18,
+) -> Path:
+    """Export a stereo network with static shapes.
+
+    Args:
+        module: takes (left, right), returns disparity; put into evaluation mode.
+        size: (height, width) of the graph.
+        metadata: written into the graph, each key prefixed with "stereodistill.".
+        opset: ONNX operator set.
+
+    Returns: the path written.
+    """
+    import torch
+
+    path = Path(path)
+    height, width = size
+    module = module.eval()
+    device = next(module.parameters()).device
+    # Unlike constants, random images keep shape inference and constant folding from making special cases of zeros.
+    example = 255 * torch.rand(1, 3, height, width, device=device)
+    with atomic_path(path) as temporary, quiet_exporter(), torch.inference_mode(False), torch.no_grad():
+        torch.onnx.export(
+            module,
+            (example, example.clone()),
+            temporary,
+            input_names=["left", "right"],
+            output_names=["disparity"],
+            opset_version=opset,
+            dynamo=True,
+            external_data=False,
+            optimize=True,
+        )
+        graph = onnx.load(temporary)
+        set_metadata(graph, {**metadata, "height": str(height), "width": str(width)})
+        onnx.checker.check_model(graph)
+        onnx.save(graph, temporary)
+    log.info("%s: %d nodes, %.1f MB", path.name, len(graph.graph.node), path.stat().st_size / 1e6)
+    return path
+
+
+def set_metadata(graph: onnx.ModelProto, metadata: Mapping[str, str]) -> None:
+    """Replace our metadata in a graph; that of others stays, but for the exporter's, which names source files."""
+    kept = [(entry.key, entry.value) for entry in graph.metadata_props if not entry.key.startswith(METADATA_PREFIX)]
+    del graph.metadata_props[:]
+    for key, value in [*kept, *((METADATA_PREFIX + key, value) for key, value in metadata.items())]:
+        graph.metadata_props.add(key=key, value=value)
+    # The exporter notes the path of every source line: noise for others, and nobody's business where we live.
+    for node in graph.graph.node:
+        del node.metadata_props[:]
+        node.doc_string = ""
+    for value in graph.graph.value_info:
+        del value.metadata_props[:]
+
+
+def get_metadata(graph: onnx.ModelProto) -> dict[str, str]:
+    """Our metadata of a graph, prefix removed."""
+    return {
+        entry.key.removeprefix(METADATA_PREFIX): entry.value
+        for entry in graph.metadata_props
+        if entry.key.startswith(METADATA_PREFIX)
+    }
+
+
+@contextlib.contextmanager
+def quiet_exporter():
+    """Keep the exporter's progress lines off stdout and its deprecation noise off stderr; real errors still raise."""
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")
+        yield

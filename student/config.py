@@ -1,0 +1,51 @@
+"""Options of the student's verbs, without importing torch."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Literal
+
+from stereo.options import positional
+
+ApcForm = Literal["conv3d", "conv2d"]
+
+
+@dataclasses.dataclass
+class ExportConfig:
+    """Options of `export`.
+
+    Args:
+        student: a shipped student's name or a .safetensors file.
+        size: image size of the graph, HEIGHTxWIDTH, multiples of 32.
+        out: the ONNX file to write.
+        max_disp: disparity range of the graph in pixels, a multiple of 32; as trained when left out.
+        iterations: refinement steps of the graph; as trained when left out.
+        apc_form: how axial-planar convolutions are spelled: conv3d suits OpenVINO and INT8, conv2d onnxruntime.
+        opset: ONNX operator set.
+    """
+
+    student: str = positional()
+    size: str = dataclasses.field(default="480x640", kw_only=True)
+    out: Path = dataclasses.field(kw_only=True)
+    max_disp: int | None = dataclasses.field(default=None, kw_only=True)
+    iterations: int | None = dataclasses.field(default=None, kw_only=True)
+    apc_form: ApcForm = dataclasses.field(default="conv3d", kw_only=True)
+    opset: int = dataclasses.field(default=18, kw_only=True)
+
+
+@dataclasses.dataclass
+class SummaryConfig:
+    """Options of `summary`.
+
+    Args:
+        preset: a preset's name, a shipped student's name or a .safetensors file.
+        size: image size the cost is counted for.
+        max_disp: disparity range in pixels.
+        iterations: refinement steps.
+    """
+
+    preset: str = positional()
+    size: str = dataclasses.field(default="480x640", kw_only=True)
+    max_disp: int | None = dataclasses.field(default=None, kw_only=True)
+    iterations: int | None = dataclasses.field(default=None, kw_only=True)

@@ -1,0 +1,40 @@
+"""Convex upsampling: every fine pixel is a convex combination of its 3×3 coarse neighbours (RAFT, arXiv 2003.12039).
+
+B batch, H height, W width, s scale
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+
+
+def convex_upsample(disparity_B1HW: torch.Tensor, logits: torch.Tensor, *, scale: int) -> torch.Tensor:
+    """Enlarge a disparity map with learnt weights.
+
+    The softmax over nine neighbours is two sums and a division in float32, the fine pixels leave by a pixel shuffle:
+    no 6-D tensor, no softmax over a middle axis. Borders are replicated, so that no zero mixes into border pixels.
+
+    Args:
+        disparity_B1HW: disparity in coarse pixels.
+        logits: (B, 9 * s², H, W), neighbour major: s² fine pixels for the first neighbour, and so on.
+        scale: s.
+
+    Returns: (B, 1, s*H, s*W), float32 disparity in fine pixels.
+    """
+    _, _, height, width = disparity_B1HW.shape
+    fine = scale * scale
+    logits = logits.float()
+    neighbours = logits.split(fine, dim=1)
+    peak = neighbours[0]
+    for other in neighbours[1:]:
+        peak = torch.maximum(peak, other)
+    padded = F.pad(disparity_B1HW.float() * scale, (1, 1, 1, 1), mode="replicate")
+    total = torch.zeros_like(peak)
+    weighted = torch.zeros_like(peak)
+    for position, neighbour in enumerate(neighbours):
+        row, column = divmod(position, 3)
+        weight = torch.exp(neighbour - peak)
+        total = total + weight
+        weighted = weighted + weight * padded[:, :, row : row + height, column : column + width]
+    return F.pixel_shuffle(weighted / total, scale)
