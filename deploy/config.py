@@ -1,0 +1,160 @@
+"""Options of deploy's verbs. Free of torch and of every runtime, so that `--help` works anywhere."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal
+
+from stereo.options import positional
+
+
+@dataclass
+class DoctorConfig:
+    """Options of `stereodistill doctor`.
+
+    Args:
+        json: print JSON instead of a table.
+    """
+
+    json: bool = field(default=False, kw_only=True)
+
+
+@dataclass
+class BuildConfig:
+    """Options of `stereodistill build`.
+
+    Args:
+        onnx: the ONNX graph to build; its precision is what stands in it.
+        runtime: what to build for. TensorRT-RTX builds ahead of time, also without a GPU; tensorrt builds for the GPU
+            it runs on.
+        out: the engine file to write; a manifest is written beside it.
+        compute_capability: of the GPU to build for, such as 8.6, with tensorrt_rtx; empty takes 8.6.
+        workspace_mb: memory the builder may plan for intermediate results, in MB of 10^6 bytes; 0 leaves it to TensorRT.
+    """
+
+    onnx: str = positional()
+    runtime: Literal["tensorrt_rtx", "tensorrt"] = field(kw_only=True)
+    out: str = field(kw_only=True)
+    compute_capability: str = field(default="", kw_only=True)
+    workspace_mb: int = field(default=0, kw_only=True)
+    shorthands: ClassVar[dict[str, str]] = {
+        "compute-capability": "compute_capability",
+        "workspace-mb": "workspace_mb",
+    }
+
+
+@dataclass
+class ProfileConfig:
+    """Options of `stereodistill profile`.
+
+    Args:
+        models: shipped students' names, .onnx or .safetensors files, or folders of .onnx files.
+        out: the results file; rows are added to one that exists.
+        size: HEIGHTxWIDTH for models that take any; a graph exported for another size is refused. Empty takes each
+            graph's own.
+        runtime: runtimes to measure, separated by commas; "auto" takes onnxruntime for .onnx.
+        precision_hints: arithmetic for what a graph leaves open, separated by commas; each is a row of its own where
+            the runtime knows it.
+        threads: how many threads a runtime may use.
+        runs: timed runs of each variant, at most.
+        seconds: stop the timed runs after about this time for all variants together.
+        warmup: untimed runs of each variant before.
+        pair: left and right image to run on; without it, a textured pair is drawn.
+        memory: measure the peak memory of each variant in a process of its own.
+    """
+
+    models: list[str] = positional(nargs="+")
+    out: str = field(kw_only=True)
+    size: str = field(default="", kw_only=True)
+    runtime: str = field(default="auto", kw_only=True)
+    precision_hints: str = field(default="f32", kw_only=True)
+    threads: int = field(default=1, kw_only=True)
+    runs: int = field(default=50, kw_only=True)
+    seconds: float = field(default=60.0, kw_only=True)
+    warmup: int = field(default=5, kw_only=True)
+    pair: tuple[str, str] | None = field(default=None, kw_only=True)
+    memory: bool = field(default=True, kw_only=True)
+    shorthands: ClassVar[dict[str, str]] = {"precision-hints": "precision_hints"}
+
+
+@dataclass
+class EvaluateConfig:
+    """Options of `stereodistill evaluate`.
+
+    Args:
+        models: shipped students' names, .onnx or .safetensors files, or folders of .onnx files.
+        data: folder of pairs with truth: NAME/left.png, right.png, disp_left_x256.png and perhaps noc.png.
+        out: the results file; rows are added to one that exists.
+        dataset: what the data is called in the report; empty takes the folder's name.
+        runtime: runtimes to run on, separated by commas; "auto" takes onnxruntime for .onnx.
+        precision_hints: arithmetic for what a graph leaves open, separated by commas; each is a row of its own where
+            the runtime knows it.
+        threads: how many threads a runtime may use.
+        size: HEIGHTxWIDTH to run models at that take any; empty pads each image to a multiple of 32.
+        max_disp: count only pixels whose true disparity is below this, in px; 0 counts all.
+        pictures: save disparity and error pictures beside the results file.
+    """
+
+    models: list[str] = positional(nargs="+")
+    data: str = field(kw_only=True)
+    out: str = field(kw_only=True)
+    dataset: str = field(default="", kw_only=True)
+    runtime: str = field(default="auto", kw_only=True)
+    precision_hints: str = field(default="f32", kw_only=True)
+    threads: int = field(default=1, kw_only=True)
+    size: str = field(default="", kw_only=True)
+    max_disp: float = field(default=0.0, kw_only=True)
+    pictures: bool = field(default=True, kw_only=True)
+    shorthands: ClassVar[dict[str, str]] = {"precision-hints": "precision_hints", "max-disp": "max_disp"}
+
+
+@dataclass
+class PredictConfig:
+    """Options of `stereodistill predict`.
+
+    Args:
+        left: left image of a rectified pair.
+        right: right image.
+        model: a shipped student's name, an .onnx or a .safetensors file.
+        out: folder to write disparity.pfm, disparity.png and color.png to.
+        runtime: what runs the model; "auto" takes onnxruntime for .onnx.
+        precision_hint: arithmetic for what the graph leaves open.
+        threads: how many threads the runtime may use.
+        size: HEIGHTxWIDTH to run a model at that takes any; empty pads the images to a multiple of 32.
+        focal_px: focal length of the left image in pixels; with baseline_m, depth.png is written too.
+        baseline_m: distance of the cameras in metres.
+        doffs_px: difference of the principal points, right minus left, in pixels.
+    """
+
+    left: str = positional()
+    right: str = positional()
+    out: str = field(kw_only=True)
+    model: str = field(default="nano", kw_only=True)
+    runtime: str = field(default="auto", kw_only=True)
+    precision_hint: str = field(default="f32", kw_only=True)
+    threads: int = field(default=2, kw_only=True)
+    size: str = field(default="", kw_only=True)
+    focal_px: float | None = field(default=None, kw_only=True)
+    baseline_m: float | None = field(default=None, kw_only=True)
+    doffs_px: float = field(default=0.0, kw_only=True)
+    shorthands: ClassVar[dict[str, str]] = {
+        "precision-hint": "precision_hint",
+        "focal-px": "focal_px",
+        "baseline-m": "baseline_m",
+        "doffs-px": "doffs_px",
+    }
+
+
+@dataclass
+class ReportConfig:
+    """Options of `stereodistill report`.
+
+    Args:
+        results: results files of profile and evaluate, of any devices.
+        out: the page to write; report.md and results.csv are written beside it under the same name.
+        title: heading of the report.
+    """
+
+    results: list[str] = positional(nargs="+")
+    out: str = field(default="report.html", kw_only=True)
+    title: str = field(default="Latency and accuracy of the stereo students", kw_only=True)

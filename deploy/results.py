@@ -1,0 +1,297 @@
+"""The results file: one row per (variant, device, runtime), written by `profile` and `evaluate`, read by `report`.
+
+A row carries everything a number depends on. What was not measured is None, never 0. Rows of a file are never changed
+in place: a newer row that measured the same thing replaces the older one, all others stay.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import shlex
+import sys
+import types
+import typing
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from stereo.artifacts import commit, now, read_json, tool_versions, write_json
+from stereo.errors import UserError
+
+SCHEMA = "stereodistill results"
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Wall-clock time of one pair through one compiled variant, input already in memory, output read back.
+
+    Args:
+        p50_ms, p90_ms, p99_ms, mean_ms: over `n` timed runs after `warmup` untimed ones.
+        ratio_to_fp32: median over the rounds of one interleaved run of time / time of the FP32 variant of the same
+            student under the same runtime; None where that variant was not in the run.
+    """
+
+    p50_ms: float
+    p90_ms: float
+    p99_ms: float
+    mean_ms: float
+    n: int
+    warmup: int
+    ratio_to_fp32: float | None = None
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Resident memory of a process of its own that loads and runs one variant, in MB of 10^6 bytes.
+
+    Args:
+        peak_mb: the largest, interpreter and runtime libraries included.
+        peak_over_baseline_mb: how far that is above the same process with the runtime imported and no model loaded.
+    """
+
+    peak_mb: float
+    peak_over_baseline_mb: float
+
+
+@dataclass(frozen=True)
+class ImageAccuracy:
+    """Errors of one image at its native size; see `stereo.metrics.DisparityErrors` for the definitions.
+
+    Args:
+        mask: which pixels count, such as "noc" or "all".
+        height, width: of the image, px.
+        scale: network pixels per image pixel; below 1 the image was scaled down to fit.
+        nonfinite_pixels: NaN or infinite values that a network put out, None for methods that leave pixels open.
+    """
+
+    dataset: str
+    image: str
+    mask: str
+    height: int
+    width: int
+    scale: float
+    epe_px: float | None
+    bad1_pct: float
+    bad2_pct: float
+    bad3_pct: float
+    d1_pct: float
+    max_error_px: float | None
+    p99_error_px: float | None
+    valid_pixels: int
+    coverage_pct: float
+    nonfinite_pixels: int | None = None
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """PNG files of one image, as paths relative to the results file."""
+
+    image: str
+    left: str
+    truth: str
+    disparity: str
+    error: str
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """What a model is, whatever runs it.
+
+    Args:
+        variant: how people call it, such as "nano int8".
+        path, sha256, size_bytes: of its file; None for what is no file (SGBM).
+        precision: of the weights: "fp32", "fp16", "int8"; None when it has none.
+        source_sha256: of the student it was exported from, so that its variants are known as a family.
+        role: "variant", or "reference" for teachers and classical methods that variants are compared with.
+    """
+
+    variant: str
+    path: str | None = None
+    sha256: str | None = None
+    size_bytes: int | None = None
+    preset: str | None = None
+    precision: str | None = None
+    max_disp: int | None = None
+    iterations: int | None = None
+    source_sha256: str | None = None
+    role: Literal["variant", "reference"] = "variant"
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where and how a model ran.
+
+    Args:
+        runtime: "onnxruntime", "openvino", "torch", "opencv", ...
+        precision_hint: the arithmetic the runtime was told to use for what the graph leaves open, such as "f32".
+        device: name of the processor or board.
+        power_mode: the board's or processor's power setting; None when it does not tell.
+        height, width: of the network's input, px; None when each image ran at its own size.
+        notes: what the runtime told about the compiled model, such as the count of its integer kernels.
+    """
+
+    runtime: str
+    runtime_version: str
+    precision_hint: str
+    device: str
+    threads: int
+    power_mode: str | None
+    height: int | None
+    width: int | None
+    notes: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ResultRow:
+    """One row: which model, where it ran, what was measured, and how to get it again.
+
+    Args:
+        kind: "measured" on the device, or "estimated" from something else.
+        accuracy: one entry per image, empty when not evaluated.
+        problems: what a reader must know before trusting the numbers.
+    """
+
+    model: ModelFacts
+    place: Place
+    kind: Literal["measured", "estimated"] = "measured"
+    latency: Latency | None = None
+    memory: Memory | None = None
+    accuracy: tuple[ImageAccuracy, ...] = ()
+    pictures: tuple[Pictures, ...] = ()
+    problems: tuple[str, ...] = ()
+    commit: str | None = None
+    tools: dict[str, str] = field(default_factory=dict)
+    command: str = ""
+    made_at: str = ""
+
+    @property
+    def identity(self) -> tuple[str | None, ...]:
+        """Rows with the same identity are about the same model on the same runtime, precision and device."""
+        model = self.model.sha256 or self.model.variant
+        return (model, self.place.runtime, self.place.precision_hint, self.place.device, self.kind)
+
+    @property
+    def setting(self) -> tuple[object, ...]:
+        """What, beyond the identity, a latency depends on."""
+        return (self.place.threads, self.place.power_mode, self.place.height, self.place.width)
+
+
+def make_row(model: ModelFacts, place: Place, **measured: Any) -> ResultRow:
+    """A row stamped with commit, tool versions, command line and time."""
+    command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+    return ResultRow(model, place, commit=commit(), tools=tool_versions(), command=command, made_at=now(), **measured)
+
+
+def write_results(path: Path | str, rows: Sequence[ResultRow]) -> None:
+    """Write a results file, atomically."""
+    content = {"schema": SCHEMA, "schema_version": SCHEMA_VERSION, "made_at": now(), "commit": commit(), "rows": rows}
+    write_json(path, content)
+
+
+def update_results(path: Path | str, rows: Sequence[ResultRow]) -> list[ResultRow]:
+    """Add rows to a results file, making it when it is not there.
+
+    A row that measured the same (latency or accuracy of the same model in the same place) replaces the older one.
+
+    Raises:
+        UserError: the file is there but is no results file.
+    """
+    path = Path(path)
+    old = read_results(path) if path.exists() else []
+    measured = {_measured(row) for row in rows}
+    kept = [row for row in old if _measured(row) not in measured]
+    merged = [*kept, *rows]
+    write_results(path, merged)
+    return merged
+
+
+def _measured(row: ResultRow) -> tuple[object, ...]:
+    return (row.identity, row.setting, row.latency is not None, bool(row.accuracy))
+
+
+def read_results(path: Path | str) -> list[ResultRow]:
+    """Read and check a results file.
+
+    Raises:
+        UserError: missing, not a results file, of another schema version, or with a field of the wrong type.
+    """
+    content = read_json(path, what="results file")
+    if not isinstance(content, dict) or content.get("schema") != SCHEMA:
+        raise UserError("is not a results file of this project", where=path, fix="profile and evaluate write them")
+    version = content.get("schema_version")
+    if version != SCHEMA_VERSION:
+        raise UserError(f"results of schema version {version}, this program reads {SCHEMA_VERSION}", where=path,
+                        fix="measure again, or use the version of the program that wrote it")  # fmt: skip
+    rows = content.get("rows")
+    if not isinstance(rows, list):
+        raise UserError("has no list of rows", where=path, fix="measure again")
+    return [parse(ResultRow, row, where=f"{path}: row {index}") for index, row in enumerate(rows)]
+
+
+def parse(kind: Any, value: Any, *, where: str) -> Any:
+    """Build a typed value of JSON, checking every field.
+
+    Args:
+        kind: a dataclass, a Literal, an optional, a tuple or dict of these, or a plain type.
+        where: for the error message.
+
+    Raises:
+        UserError: an unknown or missing field, or a value of another type; NaN and infinity count as that.
+    """
+    if dataclasses.is_dataclass(kind):
+        return _parse_dataclass(kind, value, where=where)
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if origin in (typing.Union, types.UnionType):
+        if value is None and type(None) in arguments:
+            return None
+        (kind,) = (argument for argument in arguments if argument is not type(None))
+        return parse(kind, value, where=where)
+    if origin is tuple and isinstance(value, list):
+        return tuple(parse(arguments[0], item, where=f"{where}[{index}]") for index, item in enumerate(value))
+    if origin is dict and isinstance(value, dict):
+        return {key: parse(arguments[1], item, where=f"{where}.{key}") for key, item in value.items()}
+    if origin is Literal and value in arguments:
+        return value
+    if kind is float and isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value):
+        return float(value)
+    if kind in (int, str) and type(value) is kind:
+        return value
+    expected = " or ".join(map(repr, arguments)) if origin is Literal else getattr(kind, "__name__", str(kind))
+    raise UserError(f"expected {expected}, found {value!r:.60}", where=where, fix="measure again")
+
+
+def _parse_dataclass(kind: Any, value: Any, *, where: str) -> Any:
+    if not isinstance(value, dict):
+        raise UserError(f"expected the fields of a {kind.__name__}, found {value!r:.60}", where=where)
+    known = {item.name: item for item in dataclasses.fields(kind)}
+    for name in value:
+        if name not in known:
+            raise UserError(f"unknown field '{name}'", where=where, fix="measure again with this version")
+    hints = typing.get_type_hints(kind)
+    missing = [name for name, item in known.items() if name not in value
+               and item.default is dataclasses.MISSING and item.default_factory is dataclasses.MISSING]  # fmt: skip
+    if missing:
+        raise UserError(f"missing field '{missing[0]}'", where=where, fix="measure again with this version")
+    return kind(**{name: parse(hints[name], item, where=f"{where}.{name}") for name, item in value.items()})
+
+
+def read_all(paths: Iterable[Path | str]) -> list[ResultRow]:
+    """The rows of several files, in order; picture paths become absolute.
+
+    Raises:
+        UserError: as `read_results`.
+    """
+    rows = []
+    for path in paths:
+        folder = Path(path).resolve().parent
+        for row in read_results(path):
+            rows.append(dataclasses.replace(row, pictures=tuple(_absolute(item, folder) for item in row.pictures)))
+    return rows
+
+
+def _absolute(pictures: Pictures, folder: Path) -> Pictures:
+    files = {name: str(folder / getattr(pictures, name)) for name in ("left", "truth", "disparity", "error")}
+    return dataclasses.replace(pictures, **files)

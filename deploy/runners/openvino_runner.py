@@ -1,0 +1,145 @@
+"""ONNX through OpenVINO on the CPU, the runtime in which BF16 and INT8 mean something on Intel and ARM processors.
+
+OpenVINO chooses BF16 by itself on a processor that has it; here the precision hint is always set, read back from the
+compiled model, and refused when it differs. https://docs.openvino.ai
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from deploy.onnx_stereo import INPUTS, OUTPUT, read_stereo_graph
+from deploy.runners.protocol import Floats, Runner
+from deploy.runners.registry import RUNTIMES
+from stereo.errors import UserError, require
+
+DEVICE = "CPU"
+TELEMETRY = "openvino_telemetry"
+INTEGER_PRECISIONS = ("i8", "u8")
+# Layers that do the arithmetic; the others move or convert data and say nothing about how a model computes.
+COMPUTING_LAYERS = ("Convolution", "Deconvolution", "FullyConnected", "MatMul")
+
+
+class OpenVinoRunner:
+    """A compiled model with one request; see `deploy.runners.protocol.Runner`."""
+
+    runtime = "openvino"
+
+    def __init__(
+        self,
+        request: Any,
+        *,
+        version: str,
+        precision_hint: str,
+        threads: int,
+        size: tuple[int, int] | None,
+        metadata: dict[str, str],
+    ):
+        self.runtime_version, self.precision_hint, self.threads = version, precision_hint, threads
+        self.input_size, self.metadata = size, metadata
+        self._request: Any = request
+
+    def run(self, left: Floats, right: Floats) -> Floats:
+        """See `Runner.run`."""
+        # The inputs are only read while the request runs; the output is copied out of the request's own memory.
+        self._request.infer({"left": left, "right": right}, share_inputs=True)
+        return self._request.get_tensor(OUTPUT).data.copy()
+
+    def close(self) -> None:
+        """Drop the request and with it the compiled model."""
+        self._request = None
+
+
+def open_openvino(path: Path, *, threads: int, precision_hint: str = "f32", size: tuple[int, int] | None) -> Runner:
+    """Open an ONNX stereo network; see `deploy.runners.registry.open_runner`.
+
+    Raises:
+        UserError: not a stereo network, of another size, refused by OpenVINO, or a setting that did not take.
+    """
+    graph = read_stereo_graph(path)
+    graph.check_size(size)
+    ov = import_openvino()
+    wanted: dict[str, str | int] = {
+        "INFERENCE_PRECISION_HINT": precision_hint,
+        "INFERENCE_NUM_THREADS": threads,
+        "NUM_STREAMS": 1,
+        "PERFORMANCE_HINT": "LATENCY",
+    }
+    try:
+        core = ov.Core()
+        model = core.read_model(str(path))
+        if graph.size is None and size is not None:
+            model.reshape({name: [1, 3, *size] for name in INPUTS})
+        compiled = core.compile_model(model, DEVICE, wanted)
+    except RuntimeError as error:
+        raise UserError(f"OpenVINO {ov.__version__} cannot load it: {last_line(error)}", where=path) from error
+    check_settings(compiled, wanted, path)
+    return OpenVinoRunner(
+        compiled.create_infer_request(),
+        version=ov.__version__.split("-")[0],
+        precision_hint=precision_hint,
+        threads=threads,
+        size=graph.size or size,
+        metadata={**graph.metadata, **kernel_facts(compiled)},
+    )
+
+
+def import_openvino() -> Any:
+    """Import OpenVINO without its telemetry, which otherwise sends an event at every import.
+
+    Raises:
+        UserError: it is not installed.
+    """
+    with hidden(TELEMETRY):
+        return require("openvino", hint=RUNTIMES["openvino"].install)
+
+
+@contextmanager
+def hidden(module: str) -> Iterator[None]:
+    """Make a package look as if it were not installed; one that is already imported stays."""
+    if module in sys.modules:
+        yield
+        return
+    sys.modules[module] = None  # type: ignore[assignment]  # Python's own way to make an import fail
+    try:
+        yield
+    finally:
+        del sys.modules[module]
+
+
+def check_settings(compiled: Any, wanted: dict[str, str | int], path: Path) -> None:
+    """Compare what the compiled model says with what was asked for.
+
+    Raises:
+        UserError: they differ.
+    """
+    for key in ("INFERENCE_PRECISION_HINT", "INFERENCE_NUM_THREADS", "NUM_STREAMS"):
+        found = compiled.get_property(key)
+        text = found.to_string() if hasattr(found, "to_string") else str(found)
+        if text != str(wanted[key]):
+            raise UserError(f"OpenVINO took {key}={text} instead of {wanted[key]}", where=path,
+                            fix="this processor may not have it: see stereodistill doctor")  # fmt: skip
+
+
+def kernel_facts(compiled: Any) -> dict[str, str]:
+    """How many of the layers that compute were compiled to integer kernels, as metadata.
+
+    A Q/DQ graph whose pairs did not fuse runs in floating point and is slower than FP32: this shows it.
+    """
+    kinds = []
+    for node in compiled.get_runtime_model().get_ops():
+        facts = node.get_rt_info()
+        if facts["layerType"].astype(str) in COMPUTING_LAYERS:
+            kinds.append(facts["runtimePrecision"].astype(str))
+    integer = sum(kind in INTEGER_PRECISIONS for kind in kinds)
+    return {"runtime.integer_kernels": f"{integer} of {len(kinds)} convolutions and matrix products"}
+
+
+def last_line(error: Exception) -> str:
+    """OpenVINO wraps its reason in many lines of source positions; the reason comes last."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__

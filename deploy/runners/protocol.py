@@ -1,0 +1,48 @@
+"""What every runtime looks like to the rest of the project: raw RGB in, disparity out, and the truth about itself.
+
+# B batch (1), H height, W width
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float32]
+
+
+class Runner(Protocol):
+    """One compiled model.
+
+    Args:
+        runtime, runtime_version: of the library that computes.
+        precision_hint: the arithmetic it uses for what the graph leaves open, as read back from it: "f32", "bf16".
+        threads: how many it may use for one pair.
+        input_size: (H, W) in pixels when the model has one size, None when it takes any.
+        metadata: the model's own facts under `stereodistill.`, and what the runtime told after compiling under
+            `runtime.`.
+    """
+
+    runtime: str
+    runtime_version: str
+    precision_hint: str
+    threads: int
+    input_size: tuple[int, int] | None
+    metadata: dict[str, str]
+
+    def run(self, left: Floats, right: Floats) -> Floats:
+        """Disparity of one pair.
+
+        Args:
+            left, right: float32 1×3×H×W, raw RGB 0–255.
+
+        Returns:
+            float32 1×1×H×W, px of that size; an array that later runs leave alone.
+        """
+        ...
+
+    def close(self) -> None:
+        """Free the runtime's memory; `run` must not be called afterwards."""
+        ...

@@ -1,0 +1,135 @@
+"""Which runtime opens which file. A runtime is a line in `RUNTIMES`, its module is imported only when it is chosen."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from deploy.runners.protocol import Runner
+from stereo.errors import UserError
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """One runtime.
+
+    Args:
+        suffix: of the files it opens.
+        open: "module:function" with the signature open(path, *, threads, precision_hint, size) -> Runner.
+        package: the import name that it cannot do without.
+        install: what to do when the package is missing.
+        precision_hints: those it knows, the default first.
+    """
+
+    suffix: str
+    open: str
+    package: str
+    install: str
+    precision_hints: tuple[str, ...] = ("f32",)
+
+
+# The first runtime of a suffix is what "auto" takes: onnxruntime is the portable reference.
+RUNTIMES: dict[str, Runtime] = {
+    "onnxruntime": Runtime(
+        ".onnx",
+        "deploy.runners.onnxruntime_runner:open_onnxruntime",
+        "onnxruntime",
+        "pip install 'stereodistill[onnxruntime]'",
+    ),
+    "openvino": Runtime(
+        ".onnx",
+        "deploy.runners.openvino_runner:open_openvino",
+        "openvino",
+        "pip install 'stereodistill[openvino]'",
+        ("f32", "bf16", "f16"),
+    ),
+    # A string, because deploy must not import student: imports run downwards only.
+    "torch": Runtime(
+        ".safetensors",
+        "student.runner:open_torch",
+        "torch",
+        "pip install 'stereodistill[train]', or give an .onnx: stereodistill export writes one",
+    ),
+}
+SUFFIXES = tuple(dict.fromkeys(runtime.suffix for runtime in RUNTIMES.values()))
+
+
+def parse_runtimes(text: str) -> list[str]:
+    """Read a comma-separated list of runtimes; "auto" stands for the first of each suffix.
+
+    Raises:
+        UserError: an unknown name, or none.
+    """
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    for name in names:
+        if name != "auto" and name not in RUNTIMES:
+            raise UserError(f"unknown runtime '{name}'", where="--runtime", fix=f"known: auto, {', '.join(RUNTIMES)}")
+    if not names:
+        raise UserError("no runtime named", where="--runtime", fix=f"known: auto, {', '.join(RUNTIMES)}")
+    return list(dict.fromkeys(names))
+
+
+def installed(runtime: str) -> bool:
+    """Whether the runtime's package can be found, without importing it."""
+    return importlib.util.find_spec(RUNTIMES[runtime].package) is not None
+
+
+def runtimes_for(path: Path | str, runtimes: list[str]) -> list[str]:
+    """Which of the named runtimes open this file, in the order they were named.
+
+    Raises:
+        UserError: none of them does, or nothing opens such a file.
+    """
+    suffix = Path(path).suffix.lower()
+    fitting = [name for name, runtime in RUNTIMES.items() if runtime.suffix == suffix]
+    if suffix == ".engine":
+        raise UserError("running TensorRT engines is not built into this version yet", where=path,
+                        fix="measure the .onnx it was built from, with onnxruntime or openvino")  # fmt: skip
+    if not fitting:
+        raise UserError(f"no runtime opens '{suffix or 'a file without suffix'}'", where=path,
+                        fix=f"give one of {', '.join(SUFFIXES)}")  # fmt: skip
+    chosen = [fitting[0] if name == "auto" else name for name in runtimes if name == "auto" or name in fitting]
+    if not chosen:
+        raise UserError(f"{suffix} files are opened by {' and '.join(fitting)}, not by {', '.join(runtimes)}",
+                        where=path, fix=f"--runtime {','.join([*runtimes, fitting[0]])}")  # fmt: skip
+    return list(dict.fromkeys(chosen))
+
+
+def open_runner(
+    path: Path | str,
+    runtime: str = "auto",
+    *,
+    threads: int = 1,
+    precision_hint: str = "f32",
+    size: tuple[int, int] | None = None,
+) -> Runner:
+    """Open a model with a runtime.
+
+    Args:
+        path: a .onnx or .safetensors file.
+        runtime: a key of `RUNTIMES`, or "auto".
+        threads: how many the runtime may use for one pair.
+        precision_hint: arithmetic for what the graph leaves open.
+        size: (H, W) to compile a model for that takes any; a model of one fixed other size is refused.
+
+    Raises:
+        UserError: missing file or package, a file the runtime cannot open, or a setting it does not take.
+    """
+    path = Path(path)
+    name = runtimes_for(path, parse_runtimes(runtime))[0]
+    line = RUNTIMES[name]
+    if not path.is_file():
+        raise UserError("no such model file", where=path, fix="check the path")
+    if precision_hint not in line.precision_hints:
+        raise UserError(f"{name} has no precision hint '{precision_hint}'", where="--precision-hints",
+                        fix=f"it knows {', '.join(line.precision_hints)}")  # fmt: skip
+    if threads < 1:
+        raise UserError(f"{threads} threads", where="--threads", fix="give 1 or more")
+    if not installed(name):
+        raise UserError(f"{name} is not installed here", where=path, fix=line.install)
+    module, function = line.open.split(":")
+    opener: Callable[..., Runner] = getattr(importlib.import_module(module), function)
+    return opener(path, threads=threads, precision_hint=precision_hint, size=size)
