@@ -29,7 +29,7 @@ class BuildConfig:
             it runs on.
         out: the engine file to write; a manifest is written beside it.
         compute_capability: of the GPU to build for, such as 8.6, with tensorrt_rtx; empty takes 8.6.
-        workspace_mb: memory the builder may plan for intermediate results, in MB of 10^6 bytes; 0 leaves it to TensorRT.
+        workspace_mb: memory the builder may plan for intermediate results, in MB of 10^6 bytes; 0 sets no limit.
     """
 
     onnx: str = positional()
@@ -59,11 +59,11 @@ class ProfileConfig:
         runs: timed runs of each variant, at most.
         seconds: stop the timed runs after about this time for all variants together.
         warmup: untimed runs of each variant before.
-        pair: left and right image to run on; without it, a textured pair is drawn.
+        left, right: images to run on; without them, a textured pair is drawn.
         memory: measure the peak memory of each variant in a process of its own.
     """
 
-    models: list[str] = positional(nargs="+")
+    models: list[str] = positional(nargs="+")  # noqa: RUF009 (returns a field)
     out: str = field(kw_only=True)
     size: str = field(default="", kw_only=True)
     runtime: str = field(default="auto", kw_only=True)
@@ -72,7 +72,8 @@ class ProfileConfig:
     runs: int = field(default=50, kw_only=True)
     seconds: float = field(default=60.0, kw_only=True)
     warmup: int = field(default=5, kw_only=True)
-    pair: tuple[str, str] | None = field(default=None, kw_only=True)
+    left: str = field(default="", kw_only=True)
+    right: str = field(default="", kw_only=True)
     memory: bool = field(default=True, kw_only=True)
     shorthands: ClassVar[dict[str, str]] = {"precision-hints": "precision_hints"}
 
@@ -95,7 +96,7 @@ class EvaluateConfig:
         pictures: save disparity and error pictures beside the results file.
     """
 
-    models: list[str] = positional(nargs="+")
+    models: list[str] = positional(nargs="+")  # noqa: RUF009 (returns a field)
     data: str = field(kw_only=True)
     out: str = field(kw_only=True)
     dataset: str = field(default="", kw_only=True)
@@ -155,6 +156,6 @@ class ReportConfig:
         title: heading of the report.
     """
 
-    results: list[str] = positional(nargs="+")
+    results: list[str] = positional(nargs="+")  # noqa: RUF009 (returns a field)
     out: str = field(default="report.html", kw_only=True)
     title: str = field(default="Latency and accuracy of the stereo students", kw_only=True)

@@ -10,8 +10,8 @@ from typing import Any
 
 from deploy.onnx_stereo import OUTPUT, read_stereo_graph
 from deploy.runners.protocol import Floats, Runner
-from deploy.runners.registry import RUNTIMES
-from stereo.errors import UserError, require
+from deploy.runners.registry import import_runtime
+from stereo.errors import UserError
 
 PROVIDER = "CPUExecutionProvider"
 
@@ -48,7 +48,7 @@ def open_onnxruntime(
     """
     graph = read_stereo_graph(path)
     graph.check_size(size)
-    ort: Any = require("onnxruntime", hint=RUNTIMES["onnxruntime"].install)
+    ort = import_runtime("onnxruntime")
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1

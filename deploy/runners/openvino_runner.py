@@ -6,19 +6,15 @@ compiled model, and refused when it differs. https://docs.openvino.ai
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from deploy.onnx_stereo import INPUTS, OUTPUT, read_stereo_graph
 from deploy.runners.protocol import Floats, Runner
-from deploy.runners.registry import RUNTIMES
-from stereo.errors import UserError, require
+from deploy.runners.registry import import_runtime
+from stereo.errors import UserError
 
 DEVICE = "CPU"
-TELEMETRY = "openvino_telemetry"
 INTEGER_PRECISIONS = ("i8", "u8")
 # Layers that do the arithmetic; the others move or convert data and say nothing about how a model computes.
 COMPUTING_LAYERS = ("Convolution", "Deconvolution", "FullyConnected", "MatMul")
@@ -62,7 +58,7 @@ def open_openvino(path: Path, *, threads: int, precision_hint: str = "f32", size
     """
     graph = read_stereo_graph(path)
     graph.check_size(size)
-    ov = import_openvino()
+    ov = import_runtime("openvino")
     wanted: dict[str, str | int] = {
         "INFERENCE_PRECISION_HINT": precision_hint,
         "INFERENCE_NUM_THREADS": threads,
@@ -86,29 +82,6 @@ def open_openvino(path: Path, *, threads: int, precision_hint: str = "f32", size
         size=graph.size or size,
         metadata={**graph.metadata, **kernel_facts(compiled)},
     )
-
-
-def import_openvino() -> Any:
-    """Import OpenVINO without its telemetry, which otherwise sends an event at every import.
-
-    Raises:
-        UserError: it is not installed.
-    """
-    with hidden(TELEMETRY):
-        return require("openvino", hint=RUNTIMES["openvino"].install)
-
-
-@contextmanager
-def hidden(module: str) -> Iterator[None]:
-    """Make a package look as if it were not installed; one that is already imported stays."""
-    if module in sys.modules:
-        yield
-        return
-    sys.modules[module] = None  # type: ignore[assignment]  # Python's own way to make an import fail
-    try:
-        yield
-    finally:
-        del sys.modules[module]
 
 
 def check_settings(compiled: Any, wanted: dict[str, str | int], path: Path) -> None:

@@ -5,10 +5,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
+
+from stereo.pair import Disparity, StereoPair
 
 Floats = npt.NDArray[np.float32]
 
@@ -46,3 +50,19 @@ class Runner(Protocol):
     def close(self) -> None:
         """Free the runtime's memory; `run` must not be called afterwards."""
         ...
+
+
+@dataclass(frozen=True)
+class NativeMethod:
+    """A method that takes a pair as it is, with its own pre- and post-processing: a teacher, or OpenCV's SGBM.
+
+    Args:
+        predict: pair → disparity, float32 H×W px of the pair's size, NaN where it has none.
+        runtime, runtime_version, precision_hint, threads: as for `Runner`.
+    """
+
+    predict: Callable[[StereoPair], Disparity]
+    runtime: str
+    runtime_version: str
+    precision_hint: str
+    threads: int

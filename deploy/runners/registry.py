@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from deploy.runners.protocol import Runner
-from stereo.errors import UserError
+from stereo.errors import UserError, require
+
+# OpenVINO sends an event at every import when this package is there.
+TELEMETRY = "openvino_telemetry"
 
 
 @dataclass(frozen=True)
@@ -77,6 +83,43 @@ def installed(runtime: str) -> bool:
     return importlib.util.find_spec(RUNTIMES[runtime].package) is not None
 
 
+def import_runtime(name: str) -> Any:
+    """Import a runtime's package, its telemetry left out.
+
+    Raises:
+        UserError: it is not installed, or a library of it is missing.
+    """
+    with hidden(TELEMETRY):
+        return require(RUNTIMES[name].package, hint=RUNTIMES[name].install)
+
+
+@contextmanager
+def hidden(module: str) -> Iterator[None]:
+    """Make a package look as if it were not installed; one that is already imported stays."""
+    if module in sys.modules:
+        yield
+        return
+    sys.modules[module] = None  # type: ignore[assignment]  # Python's own way to make an import fail
+    try:
+        yield
+    finally:
+        del sys.modules[module]
+
+
+def hints_for(runtime: str, wanted: list[str]) -> list[str]:
+    """Which of the wanted precision hints a runtime knows.
+
+    Raises:
+        UserError: none.
+    """
+    known = RUNTIMES[runtime].precision_hints
+    chosen = [hint for hint in dict.fromkeys(wanted) if hint in known]
+    if not chosen:
+        raise UserError(f"{runtime} has no precision hint '{','.join(wanted)}'", where="--precision-hints",
+                        fix=f"it knows {', '.join(known)}")  # fmt: skip
+    return chosen
+
+
 def runtimes_for(path: Path | str, runtimes: list[str]) -> list[str]:
     """Which of the named runtimes open this file, in the order they were named.
 
@@ -123,9 +166,7 @@ def open_runner(
     line = RUNTIMES[name]
     if not path.is_file():
         raise UserError("no such model file", where=path, fix="check the path")
-    if precision_hint not in line.precision_hints:
-        raise UserError(f"{name} has no precision hint '{precision_hint}'", where="--precision-hints",
-                        fix=f"it knows {', '.join(line.precision_hints)}")  # fmt: skip
+    hints_for(name, [precision_hint])
     if threads < 1:
         raise UserError(f"{threads} threads", where="--threads", fix="give 1 or more")
     if not installed(name):

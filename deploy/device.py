@@ -1,0 +1,60 @@
+"""What the numbers were measured on: the processor's name, its features, its power setting; all read from files."""
+
+from __future__ import annotations
+
+import os
+import platform
+from pathlib import Path
+
+CPU_INFO = Path("/proc/cpuinfo")
+BOARD = Path("/proc/device-tree/model")
+GOVERNOR = Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
+# Instruction sets that decide how fast BF16 and INT8 are: x86 names, then ARM's.
+FEATURES = (
+    "avx2", "avx_vnni", "avx512f", "avx512_vnni", "avx512_bf16", "avx512_fp16", "amx_tile", "amx_int8", "amx_bf16",
+    "asimd", "asimdhp", "asimddp", "bf16", "i8mm", "sve",
+)  # fmt: skip
+
+
+def device_name() -> str:
+    """The board's name, or the processor's with the number of cores this process may use."""
+    board = _read(BOARD).strip("\0\n ")
+    if board:
+        return board
+    lines = (line.partition(":") for line in _read(CPU_INFO).splitlines())
+    names = [value.strip() for key, _, value in lines if key.strip() == "model name"]
+    name = names[0] if names else platform.processor() or platform.machine()
+    cores = usable_cores()
+    return f"{name}, {cores} core{'s' if cores != 1 else ''}"
+
+
+def usable_cores() -> int:
+    """Cores this process may use, which in a container are fewer than the machine has."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def cpu_features() -> list[str]:
+    """Those of `FEATURES` that the processor says it has."""
+    lines = (line.partition(":") for line in _read(CPU_INFO).splitlines())
+    flags = {flag for key, _, value in lines if key.strip() in ("flags", "Features") for flag in value.split()}
+    return [feature for feature in FEATURES if feature in flags]
+
+
+def power_mode() -> str | None:
+    """The frequency governor of the first core; None where the system does not tell (virtual machines)."""
+    return _read(GOVERNOR).strip() or None
+
+
+def memory_mb() -> tuple[float, float] | None:
+    """Total and available memory in MB of 10^6 bytes, None where the system does not tell."""
+    facts = {line.split(":")[0]: line.split()[1] for line in _read(Path("/proc/meminfo")).splitlines() if ":" in line}
+    if "MemTotal" not in facts or "MemAvailable" not in facts:
+        return None
+    return int(facts["MemTotal"]) * 1024 / 1e6, int(facts["MemAvailable"]) * 1024 / 1e6
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
