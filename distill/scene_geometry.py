@@ -1,0 +1,194 @@
+"""Surfaces of procedural scenes, cameras, and the closed forms by which a pixel meets a surface.
+
+Every surface is a flat patch or a quadric (ellipsoid, cylinder, cone) posed in the world. A pixel's ray is
+r = (x', y', 1) in camera axes, a point on it X = r / w with w the inverse depth. In these terms a plane is *affine* in
+the pixel, w = a x + b y + c, and a quadric is a quadratic equation in w: no iteration, for either eye. Disparity is
+focal × baseline × w. The unit of length is the baseline; axes are x right, y down, z forward.
+This file is numpy in float64 on a few hundred rows; `distill.scene_raster` evaluates the rows per pixel with torch.
+
+Shape legend: S surfaces, V views, I items (a surface seen by a view).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+FLAT, QUADRIC = 0, 1
+
+
+@dataclasses.dataclass
+class Surfaces:
+    """Surfaces of all scenes of a batch, one row each.
+
+    Args:
+        scene: (S,) which scene the surface belongs to.
+        thing: (S,) which object of the batch it is part of; objects have one material.
+        kind: (S,) FLAT or QUADRIC.
+        centre: (S, 3) in the world.
+        rotation: (S, 3, 3), rows are the local unit axes in the world; the third is a flat patch's normal.
+        half: (S, 3) half extents along them; infinite for unbounded planes.
+        cut: (S,) silhouette of a flat patch, see `distill.scene_shapes`; 0 is the full rectangle.
+        bend: (S, 2) coefficients (m, l) of a quadric p1² + p2² + m p3² + l p3 = 1, |p3| <= 1, in local units of `half`.
+    """
+
+    scene: Ints
+    thing: Ints
+    kind: Ints
+    centre: Floats
+    rotation: Floats
+    half: Floats
+    cut: Ints
+    bend: Floats
+
+    def __len__(self) -> int:
+        return len(self.scene)
+
+
+def join(parts: list[Surfaces]) -> Surfaces:
+    """Concatenate rows."""
+    names = [field.name for field in dataclasses.fields(Surfaces)]
+    return Surfaces(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in names})
+
+
+def flat(
+    scene: Ints, thing: Ints, centre: Floats, rotation: Floats, half: Floats, *, cut: Ints | None = None
+) -> Surfaces:
+    """Flat patches; `half` is (S, 2)."""
+    count = len(scene)
+    half3 = np.concatenate([half, np.ones((count, 1))], 1)
+    cut = np.zeros(count, np.int64) if cut is None else cut
+    kind = np.full(count, FLAT)
+    return Surfaces(scene, thing, kind, centre, rotation, half3, cut, np.zeros((count, 2)))
+
+
+def quadrics(scene: Ints, thing: Ints, centre: Floats, rotation: Floats, half: Floats, bend: Floats) -> Surfaces:
+    """Ellipsoids (bend 1, 0), open cylinders (0, 0), cones (negative, positive); `half` is (S, 3)."""
+    count = len(scene)
+    kind = np.full(count, QUADRIC)
+    return Surfaces(scene, thing, kind, centre, rotation, half, np.zeros(count, np.int64), bend)
+
+
+def box_faces(scene: Ints, thing: Ints, centre: Floats, rotation: Floats, half: Floats) -> Surfaces:
+    """The six faces of boxes with half extents (S, 3)."""
+    parts = []
+    for axis in range(3):
+        first, second = (axis + 1) % 3, (axis + 2) % 3
+        turned = rotation[:, [first, second, axis]]
+        for sign in (-1.0, 1.0):
+            middle = centre + sign * half[:, axis, None] * rotation[:, axis]
+            parts.append(flat(scene, thing, middle, turned, half[:, [first, second]]))
+    return join(parts)
+
+
+@dataclasses.dataclass
+class Cameras:
+    """Pinhole cameras of one size; view v sees scene v.
+
+    Args:
+        focal: (V,) pixels.
+        centre_x, centre_y: principal point, pixels; the centre of the first pixel is 0.
+        rotation: (V, 3, 3) world to camera.
+        translation: (V, 3) world to camera: X_camera = rotation X + translation.
+    """
+
+    focal: Floats
+    centre_x: Floats
+    centre_y: Floats
+    rotation: Floats
+    translation: Floats
+
+    def scaled(self, factor: int) -> Cameras:
+        """The same views with `factor` times as many pixels in each direction."""
+        x, y = ((centre + 0.5) * factor - 0.5 for centre in (self.centre_x, self.centre_y))
+        return dataclasses.replace(self, focal=self.focal * factor, centre_x=x, centre_y=y)
+
+    def shifted(self, baseline: float) -> Cameras:
+        """The cameras `baseline` to the right: the other eyes."""
+        return dataclasses.replace(self, translation=self.translation - np.array([baseline, 0.0, 0.0]))
+
+
+@dataclasses.dataclass
+class Items:
+    """Surfaces as seen by views: coefficients of the closed forms, one row each; see `project`.
+
+    Args:
+        view: (I,) index of the view.
+        surface: (I,) index into the surfaces.
+        kind: (I,) FLAT or QUADRIC.
+        rows: (I, 3, 3) affine functions of the pixel, coefficients of (x, y, 1). FLAT: local u × w, local v × w without
+            their constant, and w. QUADRIC: the local ray direction.
+        constants: (I, 3) FLAT: constants of u and v. QUADRIC: the local position of the eye.
+        window: (I, 4) pixels x0, y0, x1, y1 (exclusive) that contain the item; empty when it cannot be seen.
+    """
+
+    view: Ints
+    surface: Ints
+    kind: Ints
+    rows: Floats
+    constants: Floats
+    window: Ints
+
+
+def project(surfaces: Surfaces, cameras: Cameras, size: tuple[int, int], *, near: Floats) -> Items:
+    """Coefficients of every surface in its scene's view.
+
+    Args:
+        surfaces: rows whose `scene` is an index into the cameras.
+        cameras: one view per scene.
+        size: (height, width) in pixels.
+        near: (V,) nearest depth that is drawn.
+    """
+    view = surfaces.scene
+    centre = np.einsum("sij,sj->si", cameras.rotation[view], surfaces.centre) + cameras.translation[view]
+    axes = np.einsum("sij,skj->ski", cameras.rotation[view], surfaces.rotation)  # rows, in camera axes
+    finite_half = np.where(np.isfinite(surfaces.half), surfaces.half, 1.0)
+    scaled = axes / finite_half[..., None]
+    eye = -np.einsum("sij,sj->si", scaled, centre)
+    is_flat = surfaces.kind == FLAT
+    facing = np.where(is_flat & (np.abs(eye[:, 2]) > 1e-9), -eye[:, 2], 1.0)
+    rows = scaled.copy()
+    rows[is_flat, 2] /= facing[is_flat, None]
+    window = windows(centre, axes, surfaces, cameras, size, near=near)
+    return Items(view, np.arange(len(view)), surfaces.kind, by_pixel(rows, cameras, view), eye, window)
+
+
+def by_pixel(rows: Floats, cameras: Cameras, view: Ints) -> Floats:
+    """Turn linear functions of the ray (x', y', 1) into affine functions of the pixel (x, y, 1)."""
+    focal = cameras.focal[view, None]
+    across, down = rows[..., 0] / focal, rows[..., 1] / focal
+    constant = rows[..., 2] - across * cameras.centre_x[view, None] - down * cameras.centre_y[view, None]
+    return np.stack([across, down, constant], -1)
+
+
+def windows(
+    centre: Floats, axes: Floats, surfaces: Surfaces, cameras: Cameras, size: tuple[int, int], *, near: Floats
+) -> Ints:
+    """Bounding boxes (S, 4) of surfaces in the image: x0, y0, x1, y1; the whole image where a corner passes the eye."""
+    height, width = size
+    view = surfaces.scene
+    bounded = np.isfinite(surfaces.half).all(1)
+    half = np.where(np.isfinite(surfaces.half), surfaces.half, 0.0)
+    half[surfaces.kind == FLAT, 2] = 0.0
+    signs = np.stack(np.meshgrid([-1, 1], [-1, 1], [-1, 1], indexing="ij"), -1).reshape(8, 3)
+    # A quadric's bulge lies within its box because |p1|, |p2| <= reach for |p3| <= 1.
+    reach = np.ones((len(view), 3))
+    bulge = np.sqrt(1 + np.abs(surfaces.bend[:, 1]) + np.maximum(-surfaces.bend[:, 0], 0))
+    reach[:, :2] = np.where((surfaces.kind == QUADRIC)[:, None], bulge[:, None], 1.0)
+    corners = centre[:, None] + np.einsum("ck,sk,ski->sci", signs, half * reach, axes)
+    depth = corners[..., 2]
+    safe = np.maximum(depth, 1e-6)
+    x = corners[..., 0] / safe * cameras.focal[view, None] + cameras.centre_x[view, None]
+    y = corners[..., 1] / safe * cameras.focal[view, None] + cameras.centre_y[view, None]
+    x, y = np.clip(x, -1e6, 1e6), np.clip(y, -1e6, 1e6)
+    box = np.stack([np.floor(x.min(1)), np.floor(y.min(1)), np.ceil(x.max(1)) + 1, np.ceil(y.max(1)) + 1], -1)
+    box[~bounded | (depth.min(1) < 0.1 * near[view])] = (0, 0, width, height)
+    box = np.clip(box, 0, [width, height, width, height]).astype(np.int64)
+    hidden = bounded & (depth.max(1) < near[view])
+    box[hidden] = 0
+    return box
