@@ -63,13 +63,18 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
         umask = os.umask(0)
         os.umask(umask)
         temporary.chmod(0o666 & ~umask)
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
+        sync_and_rename(temporary, path)
     except OSError as error:
         raise disk_error(error, path) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def sync_and_rename(temporary: Path, path: Path) -> None:
+    """Give a finished file its name, its content being on the disk first."""
+    with temporary.open("rb+") as file:
+        os.fsync(file.fileno())
+    temporary.replace(path)
 
 
 def write_bytes(path: Path | str, data: bytes) -> None:

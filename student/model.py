@@ -93,6 +93,8 @@ class StudentStereo(nn.Module):
         self.config = config
         _, quarter, eighth, sixteenth = config.widths
         volume = config.volume_widths[0]
+        self.mean: torch.Tensor
+        self.std: torch.Tensor
         self.register_buffer("mean", 255 * torch.tensor(MEAN).reshape(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", 255 * torch.tensor(STD).reshape(1, 3, 1, 1), persistent=False)
         self.backbone = Backbone(config.widths, config.blocks)

@@ -49,26 +49,33 @@ class AxialPlanarConv(nn.Module):
 
     def _planar_2d(self, volume_BCDHW: torch.Tensor) -> torch.Tensor:
         """The planar half with the planes in the batch."""
-        conv, norm, activation = self.planar
+        conv, norm, activation = layers(self.planar)
         batch, channels, planes, height, width = volume_BCDHW.shape
         images = volume_BCDHW.transpose(1, 2).reshape(batch * planes, channels, height, width)
-        images = F.conv2d(images, conv.weight.squeeze(2), conv.bias, padding=1)  # type: ignore[union-attr]
+        images = F.conv2d(images, conv.weight.squeeze(2), conv.bias, padding=1)
         images = activation(norm_images(norm, images))
         return images.reshape(batch, planes, -1, height, width).transpose(1, 2)
 
     def _axial_2d(self, volume_BCDHW: torch.Tensor) -> torch.Tensor:
         """The axial half with height and width as one axis."""
-        conv, norm, activation = self.axial
+        conv, norm, activation = layers(self.axial)
         batch, channels, planes, height, width = volume_BCDHW.shape
-        weight = conv.weight.squeeze(4)  # type: ignore[union-attr]
+        weight = conv.weight.squeeze(4)
         images = volume_BCDHW.reshape(batch, channels, planes, height * width)
         images = F.conv2d(images, weight, conv.bias, padding=(weight.shape[2] // 2, 0))
         return activation(norm_images(norm, images)).reshape(batch, -1, planes, height, width)
 
 
-def norm_images(norm: nn.Module, images: torch.Tensor) -> torch.Tensor:
-    """Apply a 3-D batch norm to 4-D images: the same numbers, and a form that folds into the 2-D convolution."""
+def layers(block: ConvNormAct) -> tuple[nn.Conv3d, nn.BatchNorm3d, nn.Module]:
+    """The three layers of a 3-D block, with their types."""
+    conv, norm, activation = block
+    assert isinstance(conv, nn.Conv3d)
     assert isinstance(norm, nn.BatchNorm3d)
+    return conv, norm, activation
+
+
+def norm_images(norm: nn.BatchNorm3d, images: torch.Tensor) -> torch.Tensor:
+    """Apply a 3-D batch norm to 4-D images: the same numbers, and a form that folds into the 2-D convolution."""
     assert norm.momentum is not None
     return F.batch_norm(
         images, norm.running_mean, norm.running_var, norm.weight, norm.bias, norm.training, norm.momentum, norm.eps

@@ -34,7 +34,7 @@ class ConvNormAct(nn.Sequential):
     Args:
         dimensions: 2 for (B, C, H, W), 3 for (B, C, D, H, W).
         kernel: odd kernel size, padded to keep the size at stride 1.
-        bias: FoundationStereo gives some convolutions a bias before their norm; it changes nothing in what can be learnt.
+        bias: FoundationStereo gives some convolutions a bias before their norm, where it changes nothing learnable.
         activation: constructor of the activation, None for a linear output.
     """
 

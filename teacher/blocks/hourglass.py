@@ -9,6 +9,7 @@ and image-guided gates work at every level, with a disparity transformer on the 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import nn
@@ -48,7 +49,7 @@ class Hourglass(nn.Module):
     ) -> None:
         super().__init__()
         kernel = disparity_kernel
-        pairs = list(zip(widths[:-1], widths[1:], strict=True))
+        pairs = list(pairwise(widths))
         self.down = nn.ModuleList(ConvNormAct(3, fine, coarse, stride=2) for fine, coarse in pairs)
         self.filter_down = nn.ModuleList(
             AxialPlanarConv(coarse, coarse, disparity_kernel=kernel) for coarse in widths[1:]

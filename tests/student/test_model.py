@@ -1,0 +1,81 @@
+"""The student network: cost, shapes, and independence from disparity range and iterations."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from stereo.errors import UserError
+from student.presets import build_student
+
+
+def pair(height: int = 64, width: int = 96, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    return tuple(255 * torch.rand(1, 3, height, width, generator=generator) for _ in range(2))  # type: ignore[return-value]
+
+
+def test_nano_stays_within_its_budget() -> None:
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        build_student("nano", max_disp=192).eval()(*pair(480, 640))
+    gmac = counter.get_total_flops() / 2e9
+    assert 5 < gmac <= 10
+
+
+@pytest.mark.parametrize(("max_disp", "iterations"), [(64, 1), (192, 3)])
+def test_output_has_the_size_of_the_input(max_disp: int, iterations: int) -> None:
+    student = build_student("tiny", max_disp=max_disp, iterations=iterations).eval()
+    with torch.no_grad():
+        disparity = student(*pair(64, 96))
+    assert disparity.shape == (1, 1, 64, 96)
+    assert disparity.dtype == torch.float32
+    assert torch.isfinite(disparity).all()
+    assert (disparity >= 0).all()
+
+
+def test_weights_do_not_depend_on_range_or_iterations() -> None:
+    one = build_student("nano", max_disp=64, iterations=1).state_dict()
+    other = build_student("nano", max_disp=256, iterations=4).state_dict()
+    assert {name: tensor.shape for name, tensor in one.items()} == {
+        name: tensor.shape for name, tensor in other.items()
+    }
+
+
+def test_both_forms_of_the_axial_planar_convolution_agree() -> None:
+    torch.manual_seed(0)
+    student = build_student("tiny", max_disp=64).eval()
+    left, right = pair()
+    with torch.no_grad():
+        plain = student(left, right)
+        student.set_apc_form("conv2d")
+        folded = student(left, right)
+    # float32 sums in another order; disparities here are of the order of 30 px
+    assert (plain - folded).abs().max() < 1e-3
+
+
+@pytest.mark.parametrize("value", [0, 255], ids=["black", "white"])
+def test_flat_images_give_finite_disparity(value: int) -> None:
+    student = build_student("tiny", max_disp=64).eval()
+    flat = torch.full((1, 3, 64, 96), float(value))
+    with torch.no_grad():
+        assert torch.isfinite(student(flat, flat)).all()
+
+
+def test_predictions_of_every_iteration_are_kept_for_the_losses() -> None:
+    student = build_student("tiny", max_disp=64, iterations=3)
+    predictions = student.predict_sequence(*pair())
+    assert len(predictions.sequence) == 3
+    assert predictions.initial.shape == (1, 1, 8, 12)
+    predictions.sequence[-1].mean().backward()
+    silent = [name for name, weight in student.named_parameters() if weight.grad is None]
+    # the classifier learns from the initial disparity alone: the refinement starts from a detached one
+    assert silent == ["classifier.weight", "classifier.bias"]
+
+
+def test_bad_settings_name_value_and_fix() -> None:
+    with pytest.raises(UserError, match=r"max_disp 100 .*multiple of 32.*nearest: 96"):
+        build_student("nano", max_disp=100)
+    with pytest.raises(UserError, match=r"no student preset 'mega'.*nano"):
+        build_student("mega")
+    with pytest.raises(UserError, match="iterations 0"):
+        build_student("nano", iterations=0)
