@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 import onnx
 
+from deploy.node_names import name_nodes
 from stereo.artifacts import atomic_path
 
 if TYPE_CHECKING:
@@ -64,6 +65,7 @@ def export_onnx(
             optimize=True,
         )
         graph = onnx.load(temporary)
+        name_nodes(graph)
         set_metadata(graph, {**metadata, "height": str(height), "width": str(width)})
         onnx.checker.check_model(graph)
         onnx.save(graph, temporary)
