@@ -70,7 +70,8 @@ def turned(yaw: Floats, pitch: Floats, roll: Floats) -> Floats:
 def backdrop(scene: Scene, disparity: float, *, tilt: float) -> None:
     """An unbounded plane that fills the view, at `disparity` in its middle."""
     depth = scene.focal / disparity
-    rotation = turned(*scene.rng.uniform(-tilt, tilt, (2, 1)), np.zeros(1))
+    yaw, pitch = scene.rng.uniform(-tilt, tilt, (2, 1))
+    rotation = turned(yaw, pitch, np.zeros(1))
     centre = np.array([[0.0, 0.0, depth]])
     thing = scene.new_things(np.array([depth]))
     scene.parts.append(flat(zeros(1), thing, centre, rotation, np.full((1, 2), np.inf)))

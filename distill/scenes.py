@@ -15,6 +15,7 @@ import dataclasses
 import numpy as np
 import torch
 
+from distill.photometry import photometry
 from distill.scene_geometry import Cameras, Items, project
 from distill.scene_layout import World, compose
 from distill.scene_raster import Coefficients, Visible, cast
@@ -148,4 +149,7 @@ def render_scenes(
     bank = bank_for(options, torch.device(device))
     seed = torch.randint(0, 2**62, (2,), generator=generator, device=generator.device).tolist()
     world = compose(np.random.default_rng(seed), count, size, options)
-    return render_world(world, size, bank, supersample=options.supersample)
+    batch = render_world(world, size, bank, supersample=options.supersample)
+    if options.photometric:
+        batch.left, batch.right = photometry(batch.left, batch.right, generator=generator)
+    return batch
