@@ -207,12 +207,16 @@ class LabelSetWriter:
         if self.skipped.get(index) != line:
             self._journal.append(line)
 
-    def finish(self, content: Mapping[str, Any] | None = None) -> Path:
+    def finish(
+        self, content: Mapping[str, Any] | None = None, *, made_from: Mapping[str, str | None] | None = None
+    ) -> Path:
         """Write the final manifest and close. Returns the set's folder.
 
         Args:
             content: further fields of the manifest.
+            made_from: further inputs and their sha256.
         """
+        self._made_from |= dict(made_from or {})
         self._write_manifest(finished=True, content=content or {})
         self._journal.close()
         return self.path

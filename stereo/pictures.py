@@ -85,6 +85,16 @@ def side_by_side(*images: Image) -> Image:
     return np.concatenate(row[:-1], axis=1)
 
 
+def stacked(*images: Image) -> Image:
+    """Put pictures of any widths in one column, left-aligned, with white gaps.
+
+    Args:
+        images: uint8 H×W×3.
+    """
+    turned = side_by_side(*(image.transpose(1, 0, 2) for image in images))
+    return np.ascontiguousarray(turned.transpose(1, 0, 2))
+
+
 def encode_png(image: Image, *, compression: int = 3) -> bytes:
     """PNG bytes of uint8 H×W×3 RGB, or of one plane uint8 H×W."""
     ordered = np.ascontiguousarray(image[:, :, ::-1]) if image.ndim == 3 else image
