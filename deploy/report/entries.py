@@ -1,0 +1,201 @@
+"""Rows of results files → the entries of a report: one per variant, runtime, precision hint, device and setting.
+
+Measurements of the same thing are never averaged: the newest counts, and what it replaced is told. Accuracy joins a
+latency only where model, runtime, precision hint and device are the same, because each variant is judged as it runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from deploy.results import ImageAccuracy, Latency, Memory, ModelFacts, Pictures, Place, ResultRow
+from deploy.summary import mean_of
+from stereo.errors import UserError
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """Time relative to the FP32 variant of the same student on the same runtime and device.
+
+    Args:
+        value: 0.5 is twice as fast.
+        interleaved: both took turns in one run; otherwise it is a quotient of medians of separate runs.
+    """
+
+    value: float
+    interleaved: bool
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What a report says about one variant in one place.
+
+    Args:
+        number: from 1, how plot and tables refer to each other.
+        latency_row, accuracy_rows: where the numbers come from; None and empty when there are none.
+        replaced: how many older measurements of the same thing were left out.
+    """
+
+    number: int
+    model: ModelFacts
+    place: Place
+    kind: str
+    latency_row: ResultRow | None
+    accuracy_rows: tuple[ResultRow, ...]
+    replaced: int
+    ratio: Ratio | None = None
+
+    @property
+    def latency(self) -> Latency | None:
+        """None when not measured."""
+        return self.latency_row.latency if self.latency_row else None
+
+    @property
+    def memory(self) -> Memory | None:
+        """None when not measured."""
+        return self.latency_row.memory if self.latency_row else None
+
+    @property
+    def rows(self) -> tuple[ResultRow, ...]:
+        """All rows that this entry rests on."""
+        return (*((self.latency_row,) if self.latency_row else ()), *self.accuracy_rows)
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """What its rows warn of, each once."""
+        return tuple(dict.fromkeys(problem for row in self.rows for problem in row.problems))
+
+    @property
+    def pictures(self) -> dict[tuple[str, str], Pictures]:
+        """(dataset, image) → pictures."""
+        return {
+            (entry.dataset, entry.image): pictures
+            for row in self.accuracy_rows
+            for entry, pictures in zip(row.accuracy, row.pictures, strict=False)
+        }
+
+    def accuracy(self, dataset: str) -> list[ImageAccuracy]:
+        """Per-image errors on a dataset; an image evaluated twice counts with its newest errors."""
+        newest: dict[tuple[str, str], ImageAccuracy] = {}
+        for row in sorted(self.accuracy_rows, key=lambda row: row.made_at):
+            newest.update({(item.image, item.mask): item for item in row.accuracy if item.dataset == dataset})
+        return list(newest.values())
+
+    def mean(self, dataset: str, metric: str) -> float | None:
+        """Mean over the images of a dataset; see `deploy.summary.mean_of`."""
+        return mean_of(self.accuracy(dataset), metric)
+
+
+def make_entries(rows: Sequence[ResultRow]) -> list[Entry]:
+    """Merge rows into numbered entries, by device, then references last, then runtime, then latency.
+
+    Raises:
+        UserError: no rows.
+    """
+    if not rows:
+        raise UserError("the results files hold no rows", fix="run profile and evaluate first")
+    groups: dict[tuple[str | None, ...], list[ResultRow]] = {}
+    for row in rows:
+        groups.setdefault(row.identity, []).append(row)
+    entries = [entry for group in groups.values() for entry in _merge(group)]
+    entries.sort(key=_order)
+    numbered = [replace(entry, number=number) for number, entry in enumerate(entries, 1)]
+    return [replace(entry, ratio=_ratio(entry, numbered)) for entry in numbered]
+
+
+def _merge(group: Sequence[ResultRow]) -> Iterable[Entry]:
+    """Entries of one model, runtime, precision hint and device: one per setting that a latency was measured in."""
+    ordered = sorted(group, key=lambda row: row.made_at)
+    timed: dict[tuple[object, ...], list[ResultRow]] = {}
+    for row in ordered:
+        if row.latency is not None:
+            timed.setdefault(row.setting, []).append(row)
+    evaluated = [row for row in ordered if row.accuracy]
+    used: set[int] = set()
+    for same in timed.values():
+        newest = same[-1]
+        fitting = [row for row in evaluated if _same_size(row.place, newest.place)]
+        used |= {id(row) for row in fitting}
+        yield _entry(newest.model, newest.place, newest, fitting, replaced=len(same) - 1)
+    by_size: dict[tuple[int | None, int | None], list[ResultRow]] = {}
+    for row in evaluated:
+        if id(row) not in used:
+            by_size.setdefault((row.place.height, row.place.width), []).append(row)
+    for left_over in by_size.values():
+        yield _entry(left_over[-1].model, left_over[-1].place, None, left_over, replaced=0)
+    if not timed and not evaluated:
+        yield _entry(ordered[-1].model, ordered[-1].place, None, ordered[-1:], replaced=len(ordered) - 1)
+
+
+def _entry(
+    model: ModelFacts, place: Place, latency: ResultRow | None, evaluated: Sequence[ResultRow], *, replaced: int
+) -> Entry:
+    kept: list[ResultRow] = []
+    seen: set[tuple[str, str, str]] = set()
+    for row in sorted(evaluated, key=lambda row: row.made_at, reverse=True):
+        images = {(item.dataset, item.image, item.mask) for item in row.accuracy}
+        if images and images <= seen:
+            replaced += 1
+            continue
+        seen |= images
+        kept.append(row)
+    kind = (latency or kept[0]).kind
+    return Entry(0, model, place, kind, latency, tuple(reversed(kept)), replaced)
+
+
+def _same_size(evaluated: Place, timed: Place) -> bool:
+    """An evaluation at each image's own size (None) belongs to a model that takes any size."""
+    return evaluated.height is None or (evaluated.height, evaluated.width) == (timed.height, timed.width)
+
+
+def _order(entry: Entry) -> tuple[object, ...]:
+    p50_ms = entry.latency.p50_ms if entry.latency else float("inf")
+    reference = entry.model.role == "reference"
+    return (entry.place.device, reference, "" if reference else entry.place.runtime, p50_ms, entry.model.variant)
+
+
+def family(model: ModelFacts) -> str | None:
+    """Which student a variant was made of: its source's hash, else the folder it lies in."""
+    return model.source_sha256 or (str(Path(model.path).parent) if model.path else None)
+
+
+def fp32_of(entry: Entry, entries: Iterable[Entry]) -> Entry | None:
+    """The FP32 entry of the same student, runtime and setting, computed in float32."""
+    for other in entries:
+        same_place = (other.place.device, other.place.runtime, other.place.threads, other.place.height,
+                      other.place.width) == (entry.place.device, entry.place.runtime, entry.place.threads,
+                                             entry.place.height, entry.place.width)  # fmt: skip
+        plain = (other.model.precision, other.place.precision_hint, other.model.role) == ("fp32", "f32", "variant")
+        if same_place and plain and family(other.model) == family(entry.model) and other.kind == entry.kind:
+            return other
+    return None
+
+
+def _ratio(entry: Entry, entries: Iterable[Entry]) -> Ratio | None:
+    if entry.latency is None or entry.model.role == "reference":
+        return None
+    if entry.latency.ratio_to_fp32 is not None:
+        return Ratio(entry.latency.ratio_to_fp32, interleaved=True)
+    base = fp32_of(entry, entries)
+    if base is None or base.latency is None:
+        return None
+    return Ratio(entry.latency.p50_ms / base.latency.p50_ms, interleaved=False)
+
+
+def datasets(entries: Iterable[Entry]) -> dict[str, list[tuple[str, str]]]:
+    """Dataset → its (image, mask)s over all entries, the dataset with most images first."""
+    found: dict[str, dict[tuple[str, str], None]] = {}
+    for entry in entries:
+        for row in entry.accuracy_rows:
+            for item in row.accuracy:
+                found.setdefault(item.dataset, {})[(item.image, item.mask)] = None
+    return {name: list(images) for name, images in sorted(found.items(), key=lambda item: (-len(item[1]), item[0]))}
+
+
+def mask_note(images: Sequence[tuple[str, str]]) -> str:
+    """Which masks the images of a dataset were compared under, such as "noc on 5 images, all on 2"."""
+    masks = [mask for _, mask in images]
+    counts = {mask: masks.count(mask) for mask in dict.fromkeys(masks)}
+    return ", ".join(f"{mask} pixels on {count} image{'s' if count > 1 else ''}" for mask, count in counts.items())

@@ -1,0 +1,117 @@
+"""Pictures of a report as data: links, small enough that the page stays one file that opens quickly."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+
+from deploy.report.entries import Entry, datasets
+from deploy.report.text import label
+from stereo.errors import UserError
+from stereo.pair import Image, read_image
+
+# Base64 adds a third; with Plotly's 4.9 MB the page stays below 8 MB.
+BUDGET_BYTES = 2_200_000
+WIDTHS_PX = (480, 400, 320, 240, 160)
+JPEG_QUALITY = 85
+
+
+@dataclass(frozen=True)
+class Shot:
+    """One picture with its caption.
+
+    Args:
+        source: a data: link.
+    """
+
+    source: str
+    caption: str
+
+
+@dataclass(frozen=True)
+class Scene:
+    """All pictures of one image.
+
+    Args:
+        given: left image and truth.
+        results: per entry the number, its label, EPE, disparity and error picture.
+    """
+
+    dataset: str
+    image: str
+    given: tuple[Shot, Shot]
+    results: tuple[tuple[int, str, float | None, Shot, Shot], ...]
+
+
+def scenes(entries: Sequence[Entry]) -> tuple[list[Scene], list[str]]:
+    """The pictures of all images, and the names of images left out to keep the page small.
+
+    Raises:
+        UserError: a picture that a results file names is gone.
+    """
+    wanted = [(dataset, image) for dataset, images in datasets(entries).items() for image, _ in images]
+    wanted = [key for key in dict.fromkeys(wanted) if any(key in entry.pictures for entry in entries)]
+    loaded = {path: load(path) for key in wanted for path in paths_of(key, entries)}
+    for width in WIDTHS_PX:
+        encoded = {path: encode(picture, width) for path, picture in loaded.items()}
+        if sum(map(len, encoded.values())) <= BUDGET_BYTES:
+            break
+    kept, total = [], 0
+    for key in wanted:
+        total += sum(len(encoded[path]) for path in paths_of(key, entries))
+        if total > BUDGET_BYTES and kept:
+            break
+        kept.append(key)
+    left_out = [f"{dataset}/{image}" for dataset, image in wanted[len(kept) :]]
+    return [scene(key, entries, encoded) for key in kept], left_out
+
+
+def paths_of(key: tuple[str, str], entries: Sequence[Entry]) -> list[str]:
+    """Every picture file of one image, each once."""
+    found = [entry.pictures[key] for entry in entries if key in entry.pictures]
+    return list(dict.fromkeys(p for item in found for p in (item.left, item.truth, item.disparity, item.error)))
+
+
+def load(path: str) -> Image:
+    """Read a picture.
+
+    Raises:
+        UserError: it is gone or damaged.
+    """
+    if not Path(path).is_file():
+        raise UserError("a picture that the results file names is gone", where=path,
+                        fix="keep the _pictures folder beside the results file, or evaluate again")  # fmt: skip
+    return read_image(path)
+
+
+def encode(picture: Image, width: int) -> bytes:
+    """JPEG of at most this width."""
+    if picture.shape[1] > width:
+        height = max(1, round(picture.shape[0] * width / picture.shape[1]))
+        picture = cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA).astype(picture.dtype)
+    done, data = cv2.imencode(".jpg", picture[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
+    if not done:
+        raise UserError(f"OpenCV could not encode a {picture.shape} picture as JPEG")
+    return data.tobytes()
+
+
+def scene(key: tuple[str, str], entries: Sequence[Entry], encoded: dict[str, bytes]) -> Scene:
+    """Compose the pictures of one image."""
+    dataset, image = key
+
+    def shot(path: str, caption: str) -> Shot:
+        return Shot(f"data:image/jpeg;base64,{base64.b64encode(encoded[path]).decode()}", caption)
+
+    found = [(entry, entry.pictures[key]) for entry in entries if key in entry.pictures]
+    first = found[0][1]
+    results = []
+    for entry, files in found:
+        errors = next(item for item in entry.accuracy(dataset) if item.image == image)
+        results.append((entry.number, label(entry), errors.epe_px, shot(files.disparity, f"disparity, {label(entry)}"),
+                        shot(files.error, f"error, {label(entry)}")))  # fmt: skip
+    given = (shot(first.left, f"left image of {image}"), shot(first.truth, f"true disparity of {image}"))
+    return Scene(dataset, image, given, tuple(results))

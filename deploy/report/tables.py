@@ -1,0 +1,144 @@
+"""The cells of a report's tables: text, and where the number comes from.
+
+One cell can hold several texts, one for each (dataset, metric) that the reader can switch to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from deploy.report.entries import Entry
+from deploy.report.text import MB, NOT_MEASURED, UNDEFINED, number, origin, size
+from deploy.results import ImageAccuracy
+from deploy.summary import METRICS
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One number.
+
+    Args:
+        head: name of its column, for narrow screens.
+        texts: key of the switch → text; the key "" is always shown.
+        title: where it comes from, shown on hover.
+        missing: nothing was measured.
+    """
+
+    head: str
+    texts: dict[str, str]
+    title: str
+    missing: bool = False
+
+
+@dataclass(frozen=True)
+class Line:
+    """One row of a table."""
+
+    entry: Entry
+    cells: tuple[Cell, ...]
+
+
+def key_of(dataset_index: int, metric: str) -> str:
+    """How the page calls one choice of dataset and metric."""
+    return f"{dataset_index}:{metric}"
+
+
+def main_line(entry: Entry, found: dict[str, list[tuple[str, str]]]) -> Line:
+    """Accuracy, latency, ratio, memory and file size of one entry.
+
+    Args:
+        found: datasets with their images, as `entries.datasets` gives them.
+    """
+    latency, memory, where = entry.latency, entry.memory, origin(entry, entry.latency_row)
+    times = [
+        plain(f"{name} ms", value, f"{where}; n = {latency.n} after {latency.warmup} warm-up runs" if latency else where)
+        for name, value in (
+            ("p50", latency and latency.p50_ms), ("p90", latency and latency.p90_ms), ("p99", latency and latency.p99_ms)
+        )
+    ]  # fmt: skip
+    return Line(
+        entry,
+        (
+            accuracy_cell(entry, found),
+            *times,
+            ratio_cell(entry),
+            plain("memory MB", memory and memory.peak_over_baseline_mb, memory_title(entry, where)),
+            plain("file MB", entry.model.size_bytes and entry.model.size_bytes / MB, entry.model.path or "no file"),
+        ),
+    )
+
+
+def plain(head: str, value: float | None, title: str) -> Cell:
+    """A cell of one number."""
+    return Cell(head, {"": number(value)}, title, missing=value is None)
+
+
+def memory_title(entry: Entry, where: str) -> str:
+    """How memory was measured."""
+    if entry.memory is None:
+        return NOT_MEASURED
+    peak = number(entry.memory.peak_mb)
+    return f"peak growth over the runtime without a model, in a process of its own; {peak} MB in all; {where}"
+
+
+def ratio_cell(entry: Entry) -> Cell:
+    """Time relative to FP32; a quotient of separate runs is marked, because other work may have disturbed one."""
+    if entry.ratio is None:
+        return Cell("time / FP32", {"": "no FP32 row" if entry.latency else NOT_MEASURED}, "", missing=True)
+    text = f"{entry.ratio.value:.2f}"
+    if entry.ratio.interleaved:
+        return Cell("time / FP32", {"": text}, "median of the ratios of runs that took turns with the FP32 variant")
+    return Cell("time / FP32", {"": f"~ {text}"}, "quotient of the medians of two separate runs")
+
+
+def accuracy_cell(entry: Entry, found: dict[str, list[tuple[str, str]]]) -> Cell:
+    """The average of every dataset and metric."""
+    texts, titles = {}, []
+    for index, (dataset, images) in enumerate(found.items()):
+        accuracy = entry.accuracy(dataset)
+        for metric in METRICS:
+            texts[key_of(index, metric)] = average_text(accuracy, entry.mean(dataset, metric), images=len(images))
+        if accuracy:
+            titles.append(f"{dataset}: mean of {len(accuracy)} images{coverage_note(accuracy)}")
+    where = origin(entry, entry.accuracy_rows[-1] if entry.accuracy_rows else None)
+    return Cell("accuracy", texts or {"": NOT_MEASURED}, "; ".join([*titles, where]), missing=not titles)
+
+
+def average_text(accuracy: Sequence[ImageAccuracy], mean: float | None, *, images: int) -> str:
+    """An average, with how many images it covers when that is not all."""
+    if not accuracy:
+        return NOT_MEASURED
+    text = UNDEFINED if mean is None else f"{mean:.2f}"
+    return text if len(accuracy) == images else f"{text} ({len(accuracy)} of {images} images)"
+
+
+def coverage_note(accuracy: Sequence[ImageAccuracy]) -> str:
+    """What share of the pixels has a prediction, said when it is not all."""
+    least = min(item.coverage_pct for item in accuracy)
+    return "" if least >= 100 else f", EPE over the predicted pixels only (at least {least:.1f} % of each image)"
+
+
+def image_line(entry: Entry, dataset: str, index: int, images: Sequence[tuple[str, str]]) -> Line:
+    """Errors of each image of a dataset."""
+    known = {(item.image, item.mask): item for item in entry.accuracy(dataset)}
+    return Line(entry, tuple(image_cell(known.get(key), index, key, entry) for key in images))
+
+
+def image_cell(item: ImageAccuracy | None, index: int, key: tuple[str, str], entry: Entry) -> Cell:
+    """Every metric of one image."""
+    if item is None:
+        return Cell(key[0], {"": NOT_MEASURED}, "", missing=True)
+    texts = {}
+    for metric in METRICS:
+        value = getattr(item, metric)
+        texts[key_of(index, metric)] = UNDEFINED if value is None else f"{value:.2f}"
+    parts = [
+        f"{key[1]} pixels: {item.valid_pixels} of {item.height}x{item.width}",
+        f"coverage {item.coverage_pct:.1f} %",
+    ]
+    if item.scale < 1:
+        parts.append(f"scaled by {item.scale:.2f} to fit {size(entry)}")
+    if item.nonfinite_pixels:
+        parts.append(f"{item.nonfinite_pixels} pixels NaN or infinite")
+    return Cell(key[0], texts, ", ".join(parts))

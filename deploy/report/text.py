@@ -1,0 +1,66 @@
+"""How a report writes numbers and places; a missing number is words, never 0."""
+
+from __future__ import annotations
+
+from deploy.report.entries import Entry
+from deploy.results import ResultRow
+
+NOT_MEASURED = "not measured"
+UNDEFINED = "not defined"
+MB = 1e6
+
+
+def number(value: float | None, *, digits: int = 3) -> str:
+    """A number with so many significant digits, never in exponent form."""
+    if value is None:
+        return NOT_MEASURED
+    if value == 0:
+        return "0"
+    decimals = max(0, digits - 1 - _exponent(value))
+    return f"{value:.{decimals}f}"
+
+
+def _exponent(value: float) -> int:
+    return int(f"{abs(value):e}".split("e")[1])
+
+
+def place(entry: Entry) -> str:
+    """Runtime and precision hint, such as "openvino bf16"."""
+    return f"{entry.place.runtime} {entry.place.precision_hint}"
+
+
+def label(entry: Entry) -> str:
+    """Variant with where it ran."""
+    return f"{entry.model.variant} ({place(entry)})"
+
+
+def size(entry: Entry) -> str:
+    """Network size as HEIGHTxWIDTH."""
+    if entry.place.height is None:
+        return "each image's own size"
+    return f"{entry.place.height}x{entry.place.width}"
+
+
+def setting(entry: Entry) -> str:
+    """Everything a number depends on, in one line."""
+    where = entry.place
+    parts = [
+        where.device,
+        f"{where.runtime} {where.runtime_version}",
+        f"precision hint {where.precision_hint}",
+        f"{where.threads} thread{'s' if where.threads != 1 else ''}",
+        size(entry),
+    ]
+    if where.power_mode:
+        parts.append(f"power mode {where.power_mode}")
+    for name, value in (("max disparity", entry.model.max_disp), ("iterations", entry.model.iterations)):
+        if value is not None:
+            parts.append(f"{name} {value}")
+    return ", ".join(parts)
+
+
+def origin(entry: Entry, row: ResultRow | None) -> str:
+    """The setting with kind, time and commit of the row a number comes from."""
+    if row is None:
+        return NOT_MEASURED
+    return f"{row.kind} on {setting(entry)}; {row.made_at}, commit {row.commit or 'unknown'}"
