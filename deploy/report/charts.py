@@ -24,6 +24,8 @@ SYMBOLS = {"fp32": "circle", "fp16": "square", "int8": "diamond"}
 GRID = "#e6e9ee"
 # More than one power of ten between fastest and slowest would crowd the fast ones at the left edge.
 LOG_FROM = 8.0
+# Points closer than this share of either axis would print their numbers on top of each other.
+TOUCHING = 0.05
 
 
 def figure(entries: Sequence[Entry], dataset: str, metric: str, *, images: int) -> dict[str, Any]:
@@ -37,7 +39,8 @@ def figure(entries: Sequence[Entry], dataset: str, metric: str, *, images: int) 
     groups: dict[tuple[str, str], list[Entry]] = {}
     for entry in points:
         groups.setdefault((group_name(entry), colour(entry)), []).append(entry)
-    traces = [trace(name, tint, members, dataset, metric) for (name, tint), members in groups.items()]
+    labels = point_labels(points, dataset, metric)
+    traces = [trace(name, tint, members, dataset, metric, labels=labels) for (name, tint), members in groups.items()]
     lines = [
         entry for entry in entries
         if entry.latency is None and entry.model.role == "reference"
@@ -79,6 +82,11 @@ def colour(entry: Entry) -> str:
     return RUNTIME_COLOURS.get(entry.place.runtime, OTHER_COLOUR)
 
 
+def symbol(entry: Entry) -> str:
+    """By precision of the weights."""
+    return SYMBOLS.get(entry.model.precision or "", "circle")
+
+
 def group_name(entry: Entry) -> str:
     """The legend's word for an entry."""
     if entry.model.role == "reference":
@@ -86,7 +94,30 @@ def group_name(entry: Entry) -> str:
     return f"{entry.place.runtime}, {entry.kind}"
 
 
-def trace(name: str, tint: str, entries: Sequence[Entry], dataset: str, metric: str) -> dict[str, Any]:
+def point_labels(points: Sequence[Entry], dataset: str, metric: str) -> dict[int, str]:
+    """Entry number → text at its point; points that lie on each other share one label, such as "7, 8"."""
+    top = max((entry.mean(dataset, metric) or 0.0 for entry in points), default=1.0) or 1.0
+    labels: dict[int, str] = {}
+    owners: list[tuple[float, float, int]] = []
+    for entry in points:
+        latency, mean = entry.latency, entry.mean(dataset, metric)
+        if latency is None or mean is None:
+            continue
+        for p50_ms, other, number_there in owners:
+            near = abs(math.log(latency.p50_ms / p50_ms)) < TOUCHING and abs(mean - other) < TOUCHING * top
+            if near:
+                labels[number_there] += f", {entry.number}"
+                labels[entry.number] = ""
+                break
+        else:
+            owners.append((latency.p50_ms, mean, entry.number))
+            labels[entry.number] = str(entry.number)
+    return labels
+
+
+def trace(
+    name: str, tint: str, entries: Sequence[Entry], dataset: str, metric: str, *, labels: dict[int, str]
+) -> dict[str, Any]:
     """Numbered markers of one group; the whisker reaches to p90."""
     latencies = [entry.latency for entry in entries if entry.latency]
     return {
@@ -95,14 +126,15 @@ def trace(name: str, tint: str, entries: Sequence[Entry], dataset: str, metric: 
         "name": name,
         "x": [item.p50_ms for item in latencies],
         "y": [entry.mean(dataset, metric) for entry in entries],
-        "text": [str(entry.number) for entry in entries],
-        "textfont": {"color": "#ffffff", "size": 11},
+        "text": [labels[entry.number] for entry in entries],
+        "textposition": "top center",
+        "textfont": {"color": "#1f2733", "size": 12},
         "hovertext": [hover(entry, dataset, metric) for entry in entries],
         "hoverinfo": "text",
         "marker": {
-            "size": 22,
+            "size": 14,
             "color": tint,
-            "symbol": [SYMBOLS.get(entry.model.precision or "", "circle") for entry in entries],
+            "symbol": [symbol(entry) for entry in entries],
             "line": {"color": "#ffffff", "width": 1.5},
         },
         "error_x": {
@@ -132,7 +164,7 @@ def layout(points: Sequence[Entry], lines: Sequence[Entry], dataset: str, metric
         shapes.append({"type": "line", "xref": "paper", "x0": 0, "x1": 1, "y0": level, "y1": level,
                        "line": {"color": REFERENCE_COLOUR, "width": 1.5, "dash": "dash"}})  # fmt: skip
         notes.append({"xref": "paper", "x": 1, "xanchor": "right", "y": level, "yanchor": "bottom", "showarrow": False,
-                      "text": html.escape(f"{entry.number} {entry.model.variant}"),
+                      "text": html.escape(f"{entry.number} {entry.model.variant}{entry.coverage_note(dataset)}"),
                       "font": {"color": REFERENCE_COLOUR, "size": 12}})  # fmt: skip
     return {
         "margin": {"l": 56, "r": 16, "t": 12, "b": 48},

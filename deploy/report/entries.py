@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from deploy.results import ImageAccuracy, Latency, Memory, ModelFacts, Pictures, Place, ResultRow
 from deploy.summary import mean_of
@@ -87,6 +86,12 @@ class Entry:
         """Mean over the images of a dataset; see `deploy.summary.mean_of`."""
         return mean_of(self.accuracy(dataset), metric)
 
+    def coverage_note(self, dataset: str) -> str:
+        """ " on 81 % of the pixels" where a method leaves pixels open, so that its EPE is not read as one of all."""
+        coverage_pct = mean_of(self.accuracy(dataset), "coverage_pct")
+        # What rounds to 100 % does not change an EPE that is printed with two decimals.
+        return "" if coverage_pct is None or coverage_pct > 99.95 else f" on {coverage_pct:.1f} % of the pixels"
+
 
 def make_entries(rows: Sequence[ResultRow]) -> list[Entry]:
     """Merge rows into numbered entries, by device, then references last, then runtime, then latency.
@@ -157,8 +162,8 @@ def _order(entry: Entry) -> tuple[object, ...]:
 
 
 def family(model: ModelFacts) -> str | None:
-    """Which student a variant was made of: its source's hash, else the folder it lies in."""
-    return model.source_sha256 or (str(Path(model.path).parent) if model.path else None)
+    """Which student a variant was made of; None when the file does not tell, then nothing is compared with it."""
+    return model.source_sha256
 
 
 def fp32_of(entry: Entry, entries: Iterable[Entry]) -> Entry | None:
@@ -168,7 +173,8 @@ def fp32_of(entry: Entry, entries: Iterable[Entry]) -> Entry | None:
                       other.place.width) == (entry.place.device, entry.place.runtime, entry.place.threads,
                                              entry.place.height, entry.place.width)  # fmt: skip
         plain = (other.model.precision, other.place.precision_hint, other.model.role) == ("fp32", "f32", "variant")
-        if same_place and plain and family(other.model) == family(entry.model) and other.kind == entry.kind:
+        student = family(entry.model)
+        if same_place and plain and student is not None and student == family(other.model) and other.kind == entry.kind:
             return other
     return None
 

@@ -59,8 +59,7 @@ def accuracy_table(entries: Sequence[Entry], dataset: str, images: Sequence[tupl
     """All metrics of one dataset."""
     body = []
     for entry in entries:
-        accuracy = entry.accuracy(dataset)
-        averages = [average_text(accuracy, entry.mean(dataset, metric), images=len(images)) for metric in METRICS]
+        averages = [average_text(entry, dataset, metric, images=len(images)) for metric in METRICS]
         body.append([str(entry.number), entry.model.variant, place(entry), *averages])
     return table(["#", "variant", "runtime", *METRICS.values()], body)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,10 +56,7 @@ def scenes(entries: Sequence[Entry]) -> tuple[list[Scene], list[str]]:
     wanted = [(dataset, image) for dataset, images in datasets(entries).items() for image, _ in images]
     wanted = [key for key in dict.fromkeys(wanted) if any(key in entry.pictures for entry in entries)]
     loaded = {path: load(path) for key in wanted for path in paths_of(key, entries)}
-    for width in WIDTHS_PX:
-        encoded = {path: encode(picture, width) for path, picture in loaded.items()}
-        if sum(map(len, encoded.values())) <= BUDGET_BYTES:
-            break
+    encoded = encode_all(loaded)
     kept, total = [], 0
     for key in wanted:
         total += sum(len(encoded[path]) for path in paths_of(key, entries))
@@ -68,6 +65,16 @@ def scenes(entries: Sequence[Entry]) -> tuple[list[Scene], list[str]]:
         kept.append(key)
     left_out = [f"{dataset}/{image}" for dataset, image in wanted[len(kept) :]]
     return [scene(key, entries, encoded) for key in kept], left_out
+
+
+def encode_all(pictures: Mapping[str, Image]) -> dict[str, bytes]:
+    """All pictures at the largest of `WIDTHS_PX` that keeps to the budget, or at the smallest."""
+    encoded: dict[str, bytes] = {}
+    for width in WIDTHS_PX:
+        encoded = {path: encode(picture, width) for path, picture in pictures.items()}
+        if sum(map(len, encoded.values())) <= BUDGET_BYTES:
+            break
+    return encoded
 
 
 def paths_of(key: tuple[str, str], entries: Sequence[Entry]) -> list[str]:

@@ -51,12 +51,11 @@ def main_line(entry: Entry, found: dict[str, list[tuple[str, str]]]) -> Line:
         found: datasets with their images, as `entries.datasets` gives them.
     """
     latency, memory, where = entry.latency, entry.memory, origin(entry, entry.latency_row)
+    count = f"; n = {latency.n} after {latency.warmup} warm-up runs" if latency else ""
     times = [
-        plain(f"{name} ms", value, f"{where}; n = {latency.n} after {latency.warmup} warm-up runs" if latency else where)
-        for name, value in (
-            ("p50", latency and latency.p50_ms), ("p90", latency and latency.p90_ms), ("p99", latency and latency.p99_ms)
-        )
-    ]  # fmt: skip
+        plain(f"{name} ms", getattr(latency, f"{name}_ms") if latency else None, where + count)
+        for name in ("p50", "p90", "p99")
+    ]
     return Line(
         entry,
         (
@@ -84,6 +83,8 @@ def memory_title(entry: Entry, where: str) -> str:
 
 def ratio_cell(entry: Entry) -> Cell:
     """Time relative to FP32; a quotient of separate runs is marked, because other work may have disturbed one."""
+    if entry.model.role == "reference":
+        return Cell("time / FP32", {"": "not a student"}, "", missing=True)
     if entry.ratio is None:
         return Cell("time / FP32", {"": "no FP32 row" if entry.latency else NOT_MEASURED}, "", missing=True)
     text = f"{entry.ratio.value:.2f}"
@@ -98,25 +99,30 @@ def accuracy_cell(entry: Entry, found: dict[str, list[tuple[str, str]]]) -> Cell
     for index, (dataset, images) in enumerate(found.items()):
         accuracy = entry.accuracy(dataset)
         for metric in METRICS:
-            texts[key_of(index, metric)] = average_text(accuracy, entry.mean(dataset, metric), images=len(images))
+            texts[key_of(index, metric)] = average_text(entry, dataset, metric, images=len(images))
         if accuracy:
-            titles.append(f"{dataset}: mean of {len(accuracy)} images{coverage_note(accuracy)}")
+            titles.append(f"{dataset}: mean of {len(accuracy)} images; {pixels_note(entry, dataset)}")
     where = origin(entry, entry.accuracy_rows[-1] if entry.accuracy_rows else None)
     return Cell("accuracy", texts or {"": NOT_MEASURED}, "; ".join([*titles, where]), missing=not titles)
 
 
-def average_text(accuracy: Sequence[ImageAccuracy], mean: float | None, *, images: int) -> str:
-    """An average, with how many images it covers when that is not all."""
+def average_text(entry: Entry, dataset: str, metric: str, *, images: int) -> str:
+    """An average, with what it leaves out: images, and for EPE pixels without prediction."""
+    accuracy = entry.accuracy(dataset)
     if not accuracy:
         return NOT_MEASURED
+    mean = entry.mean(dataset, metric)
     text = UNDEFINED if mean is None else f"{mean:.2f}"
+    if metric == "epe_px":
+        text += entry.coverage_note(dataset)
     return text if len(accuracy) == images else f"{text} ({len(accuracy)} of {images} images)"
 
 
-def coverage_note(accuracy: Sequence[ImageAccuracy]) -> str:
-    """What share of the pixels has a prediction, said when it is not all."""
-    least = min(item.coverage_pct for item in accuracy)
-    return "" if least >= 100 else f", EPE over the predicted pixels only (at least {least:.1f} % of each image)"
+def pixels_note(entry: Entry, dataset: str) -> str:
+    """What happens to pixels without a prediction."""
+    if not entry.coverage_note(dataset):
+        return "every pixel with truth has a prediction"
+    return "EPE over the pixels with a prediction only, bad-x and D1 count the others as bad"
 
 
 def image_line(entry: Entry, dataset: str, index: int, images: Sequence[tuple[str, str]]) -> Line:

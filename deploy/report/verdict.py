@@ -52,14 +52,23 @@ def _most_accurate(entries: Sequence[Entry], dataset: str, *, images: int) -> st
         return f"No variant has a complete average EPE on {dataset}."
     count = f"{images} image{'s' if images != 1 else ''}"
     text = f"The most accurate is {label(best[1])}: EPE {best[0]:.2f} px averaged over {count} of {dataset}"
-    references = [f"{entry.model.variant} {value:.2f} px" for value, entry in scored if entry.model.role == "reference"]
+    references = [
+        f"{entry.model.variant} {value:.2f} px{entry.coverage_note(dataset)}"
+        for value, entry in scored
+        if entry.model.role == "reference"
+    ]
     return f"{text} (for reference: {', '.join(references)})." if references else f"{text}."
 
 
 def _scored(entries: Sequence[Entry], dataset: str, *, images: int) -> list[tuple[float, Entry]]:
-    """(mean EPE, entry) of those that have seen every image, best first."""
+    """(mean EPE, entry) of those that have seen every image, best first; the faster of two that print the same."""
     means = [(entry.mean(dataset, "epe_px"), entry) for entry in entries if len(entry.accuracy(dataset)) == images]
-    return sorted(((mean, entry) for mean, entry in means if mean is not None), key=lambda item: item[0])
+
+    def rank(item: tuple[float, Entry]) -> tuple[float, float]:
+        latency = item[1].latency
+        return round(item[0], 2), latency.p50_ms if latency else float("inf")
+
+    return sorted(((mean, entry) for mean, entry in means if mean is not None), key=rank)
 
 
 def _int8(entry: Entry, entries: Sequence[Entry], dataset: str) -> str | None:
@@ -70,12 +79,8 @@ def _int8(entry: Entry, entries: Sequence[Entry], dataset: str) -> str | None:
     parts = []
     ours, theirs = entry.mean(dataset, "epe_px"), base.mean(dataset, "epe_px")
     if ours is not None and theirs is not None and len(entry.accuracy(dataset)) == len(base.accuracy(dataset)):
-        change = (
-            "changes EPE by less than 0.01 px"
-            if abs(ours - theirs) < 0.01
-            else f"changes EPE by {ours - theirs:+.2f} px"
-        )
-        parts.append(f"{change} (FP32 {theirs:.2f} px, INT8 {ours:.2f} px)")
+        change = f"by {ours - theirs:+.2f} px" if abs(ours - theirs) >= 0.01 else "by less than 0.01 px"
+        parts.append(f"changes EPE {change} (FP32 {theirs:.2f} px, INT8 {ours:.2f} px)")
     if entry.ratio is not None:
         parts.append(f"takes {entry.ratio.value:.2f} times the time of FP32")
     if not parts:
