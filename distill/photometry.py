@@ -54,6 +54,7 @@ def photometry(
     *,
     generator: torch.Generator,
     options: PhotometricOptions | None = None,
+    grain: torch.Generator | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Pass pairs through two cameras that are nearly the same.
 
@@ -61,6 +62,7 @@ def photometry(
         left, right: (B, 3, H, W) float RGB 0–255.
         generator: source of randomness.
         options: strengths; defaults if None.
+        grain: source of the noise; `generator` if None. Frames of one video share all but the noise.
 
     Returns:
         left, right of the same form, rounded to whole levels.
@@ -81,7 +83,7 @@ def photometry(
     eyes.mul_(gain * vignette(eyes, uniform, options.vignette))
     eyes = soften(eyes, uniform(1, pairs) * options.blur + uniform(2, pairs) * 0.2 * options.blur)
     if options.noise > 0:
-        add_noise(eyes, generator, uniform(1, pairs) ** 2 * options.noise / 255)
+        add_noise(eyes, on_device(grain or generator, eyes.device), uniform(1, pairs) ** 2 * options.noise / 255)
     eyes = eyes.mul_(255).round_().clamp_(0, 255)
     return eyes[0], eyes[1]
 

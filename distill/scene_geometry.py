@@ -181,14 +181,34 @@ def windows(
     bulge = np.sqrt(1 + np.abs(surfaces.bend[:, 1]) + np.maximum(-surfaces.bend[:, 0], 0))
     reach[:, :2] = np.where((surfaces.kind == QUADRIC)[:, None], bulge[:, None], 1.0)
     corners = centre[:, None] + np.einsum("ck,sk,ski->sci", signs, half * reach, axes)
-    depth = corners[..., 2]
-    safe = np.maximum(depth, 1e-6)
-    x = corners[..., 0] / safe * cameras.focal[view, None] + cameras.centre_x[view, None]
-    y = corners[..., 1] / safe * cameras.focal[view, None] + cameras.centre_y[view, None]
+    points = in_front(corners, near[view])
+    x = points[..., 0] / points[..., 2] * cameras.focal[view, None] + cameras.centre_x[view, None]
+    y = points[..., 1] / points[..., 2] * cameras.focal[view, None] + cameras.centre_y[view, None]
     x, y = np.clip(x, -1e6, 1e6), np.clip(y, -1e6, 1e6)
     box = np.stack([np.floor(x.min(1)), np.floor(y.min(1)), np.ceil(x.max(1)) + 1, np.ceil(y.max(1)) + 1], -1)
-    box[~bounded | (depth.min(1) < 0.1 * near[view])] = (0, 0, width, height)
+    box[~bounded] = (0, 0, width, height)
     box = np.clip(box, 0, [width, height, width, height]).astype(np.int64)
-    hidden = bounded & (depth.max(1) < near[view])
-    box[hidden] = 0
+    box[bounded & (corners[..., 2].max(1) < near[view])] = 0
     return box
+
+
+def in_front(corners: Floats, near: Floats) -> Floats:
+    """Points (S, P, 3) whose projections enclose the part of each box (S, 8, 3) that is farther than `near` (S,).
+
+    Corners that are too near are replaced by the points where the lines to the other corners pass the limit.
+    """
+    depth, limit = corners[..., 2], near[:, None]
+    if (depth >= limit).all():
+        return corners
+    # From each corner towards each other one, as far as the limit; corners beyond it stay where they are.
+    start, end = corners[:, :, None], corners[:, None]
+    rise = end[..., 2] - start[..., 2]
+    crosses = (start[..., 2] < near[:, None, None]) & (end[..., 2] >= near[:, None, None])
+    share = np.where(crosses, (near[:, None, None] - start[..., 2]) / np.where(crosses, rise, 1.0), 0.0)
+    points = (start + share[..., None] * (end - start)).reshape(len(corners), -1, 3)
+    usable = points[..., 2] >= limit * (1 - 1e-9)
+    # What cannot be used is put where a usable point already is, so that it does not widen the box.
+    first = np.take_along_axis(points, usable.argmax(1)[:, None, None], 1)
+    points = np.where(usable[..., None], points, first)
+    points[..., 2] = np.maximum(points[..., 2], limit)
+    return points

@@ -12,10 +12,13 @@ import dataclasses
 import numpy as np
 
 from distill.scene_geometry import Cameras, Floats, Ints, Surfaces, box_faces, flat, join, quadrics
-from distill.scene_shading import Lights, Materials
-from distill.scene_textures import TILE
+from distill.scene_materials import ANY, GROUND, SKY, WALL, Materials, draw_materials, one_texel_per_pixel
+from distill.scene_shading import Lights
+from distill.scene_textures import Bank
 from distill.scenes_config import SceneOptions
 
+# Number of the round silhouette in the bank.
+DISC = 1
 # Disparity of the backdrop "at infinity": below what any file format or metric resolves.
 SKY_DISPARITY_PX = 1e-4
 STAGES = {"street": 0.35, "room": 0.25, "wall": 0.28, "sky": 0.12}
@@ -44,13 +47,20 @@ class Scene:
     near: float
     largest: float
     parts: list[Surfaces] = dataclasses.field(default_factory=list)
-    reference_depth: list[float] = dataclasses.field(default_factory=list)
+    tiles: list[Floats] = dataclasses.field(default_factory=list)
+    looks: list[Ints] = dataclasses.field(default_factory=list)
 
-    def new_things(self, depth: Floats) -> Ints:
-        """Numbers for new objects, whose texture is scaled for a view from `depth`."""
-        first = len(self.reference_depth)
-        self.reference_depth += [float(value) for value in depth]
+    def new_things(self, depth: Floats, look: int = ANY) -> Ints:
+        """Numbers for new objects of one look, with textures scaled for a view from `depth`."""
+        first = self.things
+        self.tiles.append(one_texel_per_pixel(depth, self.focal))
+        self.looks.append(np.full(len(depth), look))
         return np.arange(first, first + len(depth))
+
+    @property
+    def things(self) -> int:
+        """Number of objects so far."""
+        return sum(map(len, self.looks))
 
 
 def zeros(count: int) -> Ints:
@@ -73,7 +83,7 @@ def backdrop(scene: Scene, disparity: float, *, tilt: float) -> None:
     yaw, pitch = scene.rng.uniform(-tilt, tilt, (2, 1))
     rotation = turned(yaw, pitch, np.zeros(1))
     centre = np.array([[0.0, 0.0, depth]])
-    thing = scene.new_things(np.array([depth]))
+    thing = scene.new_things(np.array([depth]), SKY if disparity == SKY_DISPARITY_PX else WALL)
     scene.parts.append(flat(zeros(1), thing, centre, rotation, np.full((1, 2), np.inf)))
 
 
@@ -83,7 +93,7 @@ def ground(scene: Scene, nearest: float) -> float:
     rng = scene.rng
     rotation = turned(np.zeros(1), np.pi / 2 + rng.normal(0, 0.03, 1), np.zeros(1))
     roll = turned(np.zeros(1), np.zeros(1), rng.normal(0, 0.03, 1))
-    thing = scene.new_things(np.array([height * scene.focal / scene.size[0] * 3]))
+    thing = scene.new_things(np.array([height * scene.focal / scene.size[0] * 3]), GROUND)
     scene.parts.append(flat(zeros(1), thing, np.array([[0, height, 0.0]]), rotation @ roll, np.full((1, 2), np.inf)))
     return height
 
@@ -96,7 +106,7 @@ def side_walls(scene: Scene, height: float) -> None:
             continue
         distance = height * 2 ** rng.uniform(0, 3)
         rotation = turned(np.array([np.pi / 2 + rng.normal(0, 0.15)]), np.zeros(1), np.zeros(1))
-        thing = scene.new_things(np.array([distance * scene.focal / scene.size[1] * 2.5]))
+        thing = scene.new_things(np.array([distance * scene.focal / scene.size[1] * 2.5]), WALL)
         centre = np.array([[sign * distance, 0.0, 0.0]])
         scene.parts.append(flat(zeros(1), thing, centre, rotation, np.full((1, 2), np.inf)))
 
@@ -178,40 +188,14 @@ def build(name: str, thing: Ints, centre: Floats, pose: Floats, half: Floats, cu
         return [quadrics(scene, thing, centre, axis_up, body, np.tile([-1.0, 0.0], (len(thing), 1)))]
     tube = quadrics(scene, thing, centre, axis_up, body, np.zeros((len(thing), 2)))
     caps = [
-        flat(scene, thing, centre + sign * body[:, 2, None] * axis_up[:, 2], axis_up, body[:, :2], cut=scene + 1)
+        flat(scene, thing, centre + sign * body[:, 2, None] * axis_up[:, 2], axis_up, body[:, :2], cut=scene + DISC)
         for sign in (-1.0, 1.0)
     ]
     return [tube, *caps]
 
 
-def draw_materials(rng: np.random.Generator, reference_depth: Floats, focal: Floats, textures: int) -> Materials:
-    """Random materials for objects seen from about `reference_depth` (T,) by cameras of `focal` (T,)."""
-    count = len(reference_depth)
-    gray = rng.random(count) < 0.3
-    contrast = np.where(rng.random(count) < 0.12, rng.uniform(0.02, 0.12, count), rng.uniform(0.4, 1.3, count))
-    tint = 2 ** rng.normal(0, 0.25, (count, 3))
-    sign = np.where(rng.random((count, 1)) < 0.15, -1.0, 1.0)
-    gain1 = contrast[:, None] * tint * sign
-    mean = rng.uniform(0.1, 0.85, (count, 1)) + rng.normal(0, 0.1, (count, 3)) * ~gray[:, None]
-    as_is = (rng.random((count, 1)) < 0.5) & (contrast[:, None] > 0.2)
-    base = np.where(as_is, 0.0, mean - 0.5 * gain1)
-    gain1 = np.where(as_is, rng.uniform(0.5, 1.2, (count, 1)), gain1)
-    gain2 = rng.uniform(0, 0.6, (count, 1)) ** 2 * contrast[:, None] * 2 ** rng.normal(0, 0.2, (count, 3))
-    return Materials(
-        texture=rng.integers(0, textures, (count, 2)),
-        tile=TILE * reference_depth / focal * 2 ** rng.uniform(-1.2, 1.2, count),
-        turn=np.where(rng.random(count) < 0.5, 0.0, rng.uniform(-np.pi, np.pi, count)),
-        offset=rng.uniform(0, 2, (count, 2)),
-        ratio=2 ** rng.uniform(-2, 2, count),
-        twist=rng.uniform(-np.pi, np.pi, count),
-        base=base,
-        gain=np.stack([gain1, gain2], 1),
-        gloss=np.where(rng.random(count) < 0.4, rng.uniform(0, 0.6, count), 0.0),
-    )
-
-
-def compose(rng: np.random.Generator, count: int, size: tuple[int, int], options: SceneOptions) -> World:
-    """Draw `count` scenes for views of `size`."""
+def compose(rng: np.random.Generator, count: int, size: tuple[int, int], options: SceneOptions, bank: Bank) -> World:
+    """Draw `count` scenes for views of `size`, dressed from `bank`."""
     scenes, parts = [], []
     offset = 0
     for index in range(count):
@@ -224,11 +208,11 @@ def compose(rng: np.random.Generator, count: int, size: tuple[int, int], options
         add_objects(scene, objects, far, height, options.bank_size)
         surfaces = join(scene.parts)
         parts.append(dataclasses.replace(surfaces, scene=surfaces.scene + index, thing=surfaces.thing + offset))
-        offset += len(scene.reference_depth)
+        offset += scene.things
         scenes.append(scene)
-    depths = np.concatenate([scene.reference_depth for scene in scenes])
-    focals = np.concatenate([np.full(len(scene.reference_depth), scene.focal) for scene in scenes])
-    materials = draw_materials(rng, depths, focals, options.bank_size)
+    tiles = np.concatenate([tile for scene in scenes for tile in scene.tiles])
+    looks = np.concatenate([look for scene in scenes for look in scene.looks])
+    materials = draw_materials(rng, looks, tiles, bank)
     towards = rng.normal(0, 1, (count, 3)) + np.array([0.0, -1.0, -0.7])
     lights = Lights(towards / np.linalg.norm(towards, axis=1, keepdims=True), rng.uniform(0.35, 0.8, count))
     cameras = Cameras(

@@ -46,7 +46,8 @@ def colorize(rng: np.random.Generator, value: Image, *, stops: int = 3) -> Image
     """Map (H, W) values in [0, 1] to RGB through a random piecewise-linear palette."""
     palette = rng.random((stops, 3), dtype=np.float32)
     common = rng.random((stops, 1), dtype=np.float32)
-    palette += rng.random(dtype=np.float32) * (common - palette)  # from colourful to nearly gray
+    # Mostly near gray, as the surfaces of houses, streets and rooms are, and sometimes colourful.
+    palette = common + rng.random(dtype=np.float32) ** 2 * (palette - common)
     places = np.linspace(0, 1, stops)
     return np.stack([np.interp(value, places, palette[:, channel]) for channel in range(3)], -1).astype(np.float32)
 
@@ -207,8 +208,8 @@ PATTERNS: dict[str, tuple[Pattern, float]] = {
 }
 
 
-def draw_pattern(rng: np.random.Generator, size: int) -> Image:
-    """One texture (size, size, 3) in [0, 1] of a pattern drawn by its weight in `PATTERNS`."""
+def draw_pattern(rng: np.random.Generator, size: int) -> tuple[str, Image]:
+    """A pattern drawn by its weight in `PATTERNS`: its name and one texture (size, size, 3) in [0, 1]."""
     weights = np.array([weight for _, weight in PATTERNS.values()])
-    name = rng.choice(list(PATTERNS), p=weights / weights.sum())
-    return PATTERNS[str(name)][0](rng, size)
+    name = str(rng.choice(list(PATTERNS), p=weights / weights.sum()))
+    return name, PATTERNS[name][0](rng, size)

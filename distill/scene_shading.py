@@ -11,39 +11,14 @@ import dataclasses
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
-from distill.scene_geometry import FLAT, QUADRIC, Cameras, Items, Surfaces
+from distill.scene_geometry import FLAT, QUADRIC, Cameras, Floats, Items, Surfaces
+from distill.scene_materials import Materials
 from distill.scene_raster import Coefficients, Visible, chunk_pixels
 from distill.scene_textures import TILE, Bank
 
-Floats = NDArray[np.float64]
-
-
-@dataclasses.dataclass
-class Materials:
-    """Two textures per object, the second laid over the first at another scale.
-
-    Args:
-        texture: (T, 2) numbers in the bank.
-        tile: (T,) world length that one tile of the first texture covers.
-        turn: (T,) rotation of the texture, radians.
-        offset: (T, 2) in tiles.
-        ratio, twist: (T,) scale and rotation of the second texture against the first.
-        base: (T, 3) colour where both textures are zero.
-        gain: (T, 2, 3) colour per unit of each texture; negative inverts.
-        gloss: (T,) strength of the highlight on curved surfaces.
-    """
-
-    texture: NDArray[np.int64]
-    tile: Floats
-    turn: Floats
-    offset: Floats
-    ratio: Floats
-    twist: Floats
-    base: Floats
-    gain: Floats
-    gloss: Floats
+# Brightness of a surface that faces the light: above 1, so that the average surface keeps about its own colour.
+FULL_LIGHT = 1.25
 
 
 @dataclasses.dataclass
@@ -75,7 +50,7 @@ def texture_table(items: Items, surfaces: Surfaces, materials: Materials, lights
     distance = np.abs(items.constants[:, 2])
     ratio, twist = materials.ratio[thing], materials.twist[thing]
     second = np.array([ratio * np.cos(twist), ratio * np.sin(twist), np.log2(ratio)])
-    light = np.where(flat, flat_light(surfaces, lights)[own], 1.0)
+    light = np.where(flat & ~materials.shines[thing], flat_light(surfaces, lights)[own], 1.0)
     base = (materials.base[thing] * light[:, None]).T
     gain = (materials.gain[thing] * light[:, None, None]).reshape(-1, 6).T
     numbers = materials.texture[thing].T.astype(np.float64)
@@ -86,7 +61,7 @@ def flat_light(surfaces: Surfaces, lights: Lights) -> Floats:
     """Brightness (S,) of flat patches: ambient plus Lambert, the same from both sides."""
     normal = surfaces.rotation[:, 2]
     ambient = lights.ambient[surfaces.scene]
-    return ambient + (1 - ambient) * np.abs((normal * lights.direction[surfaces.scene]).sum(1))
+    return FULL_LIGHT * (ambient + (1 - ambient) * np.abs((normal * lights.direction[surfaces.scene]).sum(1)))
 
 
 def curved_table(items: Items, surfaces: Surfaces, materials: Materials, lights: Lights, cameras: Cameras) -> Floats:
@@ -175,5 +150,5 @@ def shade_curved(
     # The normal that looks at the eye: the inside of an open cylinder is lit from its inside.
     facing = -torch.sign(dot(normal, [ray / scale for ray, scale in zip(q, own[17:20], strict=True)]))
     cosine = dot(normal, own[14:17]) * length * facing
-    brightness = own[20] + (1 - own[20]) * cosine.clamp(min=0)
+    brightness = FULL_LIGHT * (own[20] + (1 - own[20]) * cosine.clamp(min=0))
     return u, v, brightness, own[21] * cosine.clamp(min=0) ** 24

@@ -1,7 +1,7 @@
 """Silhouettes of flat things: signed-distance pictures whose zero line is the outline.
 
 A flat surface is cut out where the picture is negative. Distances rather than black and white, so that an enlarged
-outline stays smooth. Shape 0 is the full rectangle.
+outline stays smooth. The bank's shape 0 is the full rectangle, 1 the disc.
 """
 
 from __future__ import annotations
@@ -153,7 +153,7 @@ SHAPES: dict[str, tuple[Shape, float]] = {
 }
 
 
-def signed_distance(cut: Cut) -> NDArray[Any]:
+def signed_distance(cut: Cut) -> NDArray[np.float32]:
     """Distance to the outline in fractions of the picture's width, positive inside."""
     padded = np.pad(cut, 1)
     inside = cv2.distanceTransform((padded > 0).astype(np.uint8), cv2.DIST_L2, 5)
@@ -161,9 +161,15 @@ def signed_distance(cut: Cut) -> NDArray[Any]:
     return ((inside - outside)[1:-1, 1:-1] / cut.shape[0]).astype(np.float32)
 
 
-def draw_shape(rng: np.random.Generator, size: int, *, name: str | None = None) -> NDArray[Any]:
-    """Signed distances (size, size) of one silhouette, drawn by its weight in `SHAPES` or named."""
+def disc(size: int) -> NDArray[np.float32]:
+    """Signed distances (size, size) of the disc that touches the border."""
+    y, x = ((np.mgrid[0:size, 0:size].astype(np.float32) + 0.5) / size) - 0.5
+    return 0.5 - np.sqrt(x * x + y * y)
+
+
+def draw_shape(rng: np.random.Generator, size: int) -> tuple[str, NDArray[np.float32]]:
+    """A silhouette drawn by its weight in `SHAPES`: its name and signed distances (size, size)."""
     weights = np.array([weight for _, weight in SHAPES.values()])
-    chosen = name or str(rng.choice(list(SHAPES), p=weights / weights.sum()))
-    distance = signed_distance(SHAPES[chosen][0](rng, size * OVERSIZE))
-    return cv2.resize(distance, (size, size), interpolation=cv2.INTER_AREA)
+    name = str(rng.choice(list(SHAPES), p=weights / weights.sum()))
+    distance = signed_distance(SHAPES[name][0](rng, size * OVERSIZE))
+    return name, np.asarray(cv2.resize(distance, (size, size), interpolation=cv2.INTER_AREA), np.float32)

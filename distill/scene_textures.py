@@ -13,10 +13,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch.nn import functional
 
 from distill.scene_patterns import draw_pattern
-from distill.scene_shapes import draw_shape
+from distill.scene_shapes import disc, draw_shape
 from distill.scenes_config import SceneOptions
 from stereo.errors import UserError
 
@@ -28,11 +29,29 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 
 @dataclasses.dataclass
 class Bank:
-    """Textures (1, 3, N·256, 384) in [0, 1] with mip levels, and silhouettes (1, 1, N·128, 128), positive inside."""
+    """Textures and silhouettes.
+
+    Args:
+        textures: (1, 3, N·256, 384) in [0, 1], each with its mip levels beside it.
+        shapes: (1, 1, N·128, 128), positive inside.
+        names: (N,) pattern of each texture, or "photograph".
+        shape_names: (N,) kind of each silhouette.
+    """
 
     textures: torch.Tensor
     shapes: torch.Tensor
-    count: int
+    names: NDArray[np.str_]
+    shape_names: NDArray[np.str_]
+
+    @property
+    def count(self) -> int:
+        """Number of textures, and of silhouettes."""
+        return len(self.names)
+
+    def shapes_named(self, *names: str) -> NDArray[np.int64]:
+        """Numbers of the silhouettes of these kinds; any but the full rectangle when there is none."""
+        found = np.flatnonzero(np.isin(self.shape_names, names))
+        return found if len(found) else np.arange(1, self.count)
 
     def texture(self, index: torch.Tensor, u: torch.Tensor, v: torch.Tensor, level: torch.Tensor) -> torch.Tensor:
         """Look up colours.
@@ -125,15 +144,22 @@ def load_bank(count: int, seed: int, paths: tuple[str, ...], photo_share: float,
     photographs = find_photographs(paths)
     photo_count = round(count * photo_share) if photographs else 0
     order = rng.permutation(max(len(photographs), 1))
-    blocks, shapes = [], [np.ones((SHAPE_TILE, SHAPE_TILE), np.float32)]
+    blocks, names = [], []
     for index in range(count):
-        from_photo = index < photo_count
-        image = cut_photograph(rng, photographs[order[index % len(order)]]) if from_photo else draw_pattern(rng, TILE)
+        if index < photo_count:
+            name, image = "photograph", cut_photograph(rng, photographs[order[index % len(order)]])
+        else:
+            name, image = draw_pattern(rng, TILE)
+        names.append(name)
         blocks.append(with_levels(image))
-    shapes += [draw_shape(rng, SHAPE_TILE) for _ in range(count - 1)]
+    kinds, shapes = ["rectangle", "disc"], [np.ones((SHAPE_TILE, SHAPE_TILE), np.float32), disc(SHAPE_TILE)]
+    while len(shapes) < count:
+        name, shape = draw_shape(rng, SHAPE_TILE)
+        kinds.append(name)
+        shapes.append(shape)
     atlas = torch.from_numpy(np.concatenate(blocks)).permute(2, 0, 1)[None].contiguous()
     outlines = torch.from_numpy(np.concatenate(shapes))[None, None].contiguous()
-    return Bank(atlas.to(device), outlines.to(device), count)
+    return Bank(atlas.to(device), outlines.to(device), np.array(names), np.array(kinds))
 
 
 def bank_for(options: SceneOptions, device: torch.device) -> Bank:

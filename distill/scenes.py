@@ -148,7 +148,7 @@ def render_scenes(
     options = options or SceneOptions()
     bank = bank_for(options, torch.device(device))
     seed = torch.randint(0, 2**62, (2,), generator=generator, device=generator.device).tolist()
-    world = compose(np.random.default_rng(seed), count, size, options)
+    world = compose(np.random.default_rng(seed), count, size, options, bank)
     batch = render_world(world, size, bank, supersample=options.supersample)
     if options.photometric:
         batch.left, batch.right = photometry(batch.left, batch.right, generator=generator)
