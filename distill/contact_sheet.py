@@ -11,12 +11,12 @@ import numpy as np
 import torch
 
 from distill.scene_clip import as_pair
-from distill.scenes import render_scenes
+from distill.scenes import SceneBatch, render_scenes
 from distill.scenes_config import SceneOptions, ScenesConfig
 from stereo.artifacts import make_manifest, write_json
 from stereo.errors import UserError
 from stereo.options import parse_size
-from stereo.pair import Image, StereoPair
+from stereo.pair import Image
 from stereo.pictures import disparity_picture, side_by_side, stacked, write_png
 
 # Scenes rendered at once: enough to share launches, few enough for any memory.
@@ -53,11 +53,11 @@ def check(config: ScenesConfig) -> tuple[int, int]:
     return size
 
 
-def row_of(pair: StereoPair) -> Image:
+def row_of(batch: SceneBatch, index: int) -> Image:
     """Left, right and disparity of one scene; what the right view does not show is darkened."""
-    assert pair.disparity is not None and pair.noc is not None
-    picture = disparity_picture(pair.disparity).copy()
-    picture[~pair.noc] //= 3
+    pair = as_pair(batch, index, f"scene {index}")
+    picture = disparity_picture(batch.disparity[index, 0].cpu().numpy()).copy()
+    picture[batch.occluded[index, 0].cpu().numpy()] //= 3
     return side_by_side(pair.left, pair.right, picture)
 
 
@@ -65,7 +65,7 @@ def scenes(config: ScenesConfig) -> Path:
     """Draw a contact sheet of procedural scenes.
 
     Returns:
-        the folder with contact_sheet.png.
+        the picture, `contact_sheet.png` in the folder.
 
     Raises:
         UserError: an option out of its range, or no photographs in the folder.
@@ -76,9 +76,10 @@ def scenes(config: ScenesConfig) -> Path:
     for start in range(0, config.count, BATCH):
         count = min(BATCH, config.count - start)
         batch = render_scenes(count, size, generator=generator, options=options)
-        rows += [row_of(as_pair(batch, index, f"scene {start + index}")) for index in range(count)]
+        rows += [row_of(batch, index) for index in range(count)]
     columns = [stacked(*rows[column::COLUMNS]) for column in range(min(COLUMNS, len(rows)))]
     out = Path(config.out)
-    write_png(out / "contact_sheet.png", np.ascontiguousarray(side_by_side(*columns)))
+    picture = out / "contact_sheet.png"
+    write_png(picture, np.ascontiguousarray(side_by_side(*columns)))
     write_json(out / "manifest.json", make_manifest("contact sheet", made_from={}, config=config, content={}))
-    return out
+    return picture
