@@ -44,7 +44,7 @@ def read_journal(path: Path) -> list[dict[str, Any]]:
 
 
 class Journal:
-    """The journal opened for appending; each line is synced to the disk before `append` returns.
+    """The journal opened for appending; lines are synced to the disk before `append` returns.
 
     Args:
         path: the file; made when missing. A torn last line is cut off.
@@ -76,23 +76,28 @@ class Journal:
             raise disk_error(error, path) from error
         self._size = whole
 
-    def append(self, content: Mapping[str, Any]) -> None:
-        """Append one line.
+    def append(self, *contents: Mapping[str, Any]) -> None:
+        """Append lines, with one sync for all of them.
 
         Raises:
-            UserError: the disk is full; the part of the line that was written is cut off again.
+            UserError: the disk is full; nothing of these lines is kept.
         """
-        line = json.dumps(dict(content), allow_nan=False, ensure_ascii=False).encode() + b"\n"
+        data = b"".join(
+            json.dumps(dict(content), allow_nan=False, ensure_ascii=False).encode() + b"\n" for content in contents
+        )
         try:
-            rest = memoryview(line)
+            rest = memoryview(data)
             while rest:
                 rest = rest[self._file.write(rest) :]
             os.fsync(self._file.fileno())
-        except OSError as error:
+        except BaseException as error:
+            # Ctrl-C may come between two pieces of a line; a fragment would spoil the lines behind it.
             os.ftruncate(self._file.fileno(), self._size)
-            raise disk_error(error, self.path) from error
-        self._size += len(line)
-        self.lines.append(dict(content))
+            if isinstance(error, OSError):
+                raise disk_error(error, self.path) from error
+            raise
+        self._size += len(data)
+        self.lines += [dict(content) for content in contents]
 
     def close(self) -> None:
         """Close the file."""

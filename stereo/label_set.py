@@ -99,7 +99,8 @@ class LabelSet:
         lines = read_journal(journal)
         if manifest["finished"] and sha256_file(journal) != manifest["journal_sha256"]:
             raise altered(journal, "differs from the checksum in the manifest")
-        entries = sorted((line for line in lines if "files" in line), key=lambda line: line["frame"])
+        finished = {line["frame"]: line for line in lines if "files" in line}
+        entries = [finished[frame] for frame in sorted(finished)]
         if not entries:
             raise UserError("the label set has no finished frame", where=path, fix="run `stereodistill label` again")
         labels = cls(path, manifest, entries)

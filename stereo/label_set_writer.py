@@ -28,7 +28,7 @@ from stereo.pictures import encode_png
 
 # What a file system says when it cannot link at all, or not across devices, or not other people's files.
 NO_LINK = (errno.EXDEV, errno.EPERM, errno.EACCES, errno.ENOTSUP, errno.EMLINK, errno.ENOSYS)
-# Measured on 640x480 frames: level 1 costs a third of the time of OpenCV's default for 10 % more bytes.
+# Measured on a 640x480 disparity map: level 1 takes 16 ms and 189 kB, level 3 27 ms and 174 kB, 6 70 ms and 155 kB.
 PNG_COMPRESSION = 1
 
 
@@ -186,11 +186,13 @@ class LabelSetWriter:
         target.unlink(missing_ok=True)
         records[name] = {"bytes": len(data), "sha256": sha256_bytes(data), "form": link_or_copy(source, target)}
 
-    def commit(self, stored: StoredFrame) -> None:
-        """Make a stored frame part of the set."""
+    def commit(self, *stored: StoredFrame) -> None:
+        """Make stored frames part of the set; several at once share the syncing."""
+        if not stored:
+            return
         for part in PARTS:
             sync_folder(self.path / part)
-        self._journal.append(stored.line)
+        self._journal.append(*(frame.line for frame in stored))
 
     def add(self, index: int, frame: LabelledFrame, *, files: tuple[Path, Path] | None = None) -> None:
         """Write a frame and make it part of the set; see `store`."""

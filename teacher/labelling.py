@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Generator, Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import closing
 from pathlib import Path
 
 import cv2
@@ -30,8 +31,9 @@ from teacher.registry import open_teacher
 
 READ_AHEAD = 3
 WRITERS = 2
-# Frames between the teacher and the journal: what a kill can lose, and what must fit in memory.
-IN_FLIGHT = 4
+# Frames between the teacher and the journal: the most that a kill can lose, and what must fit in memory. Half of them
+# enter the journal at once, because syncing the disk per frame costs as much as encoding one.
+IN_FLIGHT = 8
 PREVIEW_WIDTH = 640
 
 log = logging.getLogger(__name__)
@@ -50,7 +52,7 @@ def chosen_frames(config: LabelConfig, count: int) -> range:
     return chosen[: config.limit]
 
 
-def read_ahead(source: StereoSource, indexes: Sequence[int]) -> Iterator[Frame]:
+def read_ahead(source: StereoSource, indexes: Sequence[int]) -> Generator[Frame, None, None]:
     """The frames with these numbers, decoded a few ahead in one thread of their own."""
     with ThreadPoolExecutor(1, thread_name_prefix="read") as reader:
         waiting: deque[Future[Frame]] = deque()
@@ -103,7 +105,7 @@ class Labelling:
         self._in_flight: deque[Future[StoredFrame]] = deque()
         self._kept: list[float] = []
 
-    def run(self, frames: Iterator[Frame], ticker: Ticker) -> None:
+    def run(self, frames: Iterable[Frame], ticker: Ticker) -> None:
         """Label frames in the order they come.
 
         Whatever ends it early (Ctrl-C, a full disk), frames already written enter the journal first.
@@ -113,19 +115,25 @@ class Labelling:
                 for frame in frames:
                     if frame.pair is None:
                         self._commit_until(0, ticker)
-                        reason, problem = frame.reason or "unreadable", frame.problem or "unreadable"
-                        log.warning("skipped %s: %s", frame.name, problem)
-                        self._writer.skip(frame.index, frame.name, reason=reason, detail=problem)
-                        ticker.advance()
+                        self._skip(frame, ticker)
                         continue
                     output = self._teacher.predict(frame.pair)
                     labelled = LabelledFrame(
                         frame.name, frame.pair.left, frame.pair.right, output.disparity, output.confidence
                     )
                     self._in_flight.append(pool.submit(self._store, frame, labelled))
-                    self._commit_until(IN_FLIGHT, ticker)
-            finally:
+                    if len(self._in_flight) >= IN_FLIGHT:
+                        self._commit_until(IN_FLIGHT // 2, ticker)
                 self._commit_until(0, ticker)
+            except BaseException:
+                self._commit_what_is_written()
+                raise
+
+    def _skip(self, frame: Frame, ticker: Ticker) -> None:
+        reason, problem = frame.reason or "unreadable", frame.problem or "unreadable"
+        log.warning("skipped %s: %s", frame.name, problem)
+        self._writer.skip(frame.index, frame.name, reason=reason, detail=problem)
+        ticker.advance()
 
     def _store(self, frame: Frame, labelled: LabelledFrame) -> StoredFrame:
         stored = self._writer.store(frame.index, labelled, files=frame.files if self._links else None)
@@ -135,11 +143,21 @@ class Labelling:
 
     def _commit_until(self, waiting: int, ticker: Ticker) -> None:
         """Enter finished frames into the journal, oldest first, until at most `waiting` are in flight."""
-        while len(self._in_flight) > waiting:
-            stored = self._in_flight.popleft().result()
-            self._writer.commit(stored)
+        ready: list[StoredFrame] = []
+        try:
+            while len(self._in_flight) > waiting:
+                ready.append(self._in_flight.popleft().result())
+        finally:
+            self._writer.commit(*ready)
+        for stored in ready:
             self._kept.append(stored.line["kept_pct"])
             ticker.advance(note=f"kept {sum(self._kept) / len(self._kept):.1f} % of pixels")
+
+    def _commit_what_is_written(self) -> None:
+        """Enter every frame into the journal whose files could be written; those that failed are labelled again."""
+        wait(self._in_flight)
+        self._writer.commit(*(future.result() for future in self._in_flight if future.exception() is None))
+        self._in_flight.clear()
 
 
 def label(config: LabelConfig) -> Path:
@@ -165,9 +183,12 @@ def label(config: LabelConfig) -> Path:
     if len(todo) < len(indexes):
         log.info("%s: %d of %d frames are done, going on", config.out, len(indexes) - len(todo), len(indexes))
     run = Labelling(writer, teacher, links=config.links, previews=preview_frames(indexes, config.pictures))
-    with progress(f"label with {teacher.name}", len(todo)) as ticker:
-        run.run(read_ahead(source, todo), ticker)
-    source.close()
+    with (
+        closing(source),
+        closing(read_ahead(source, todo)) as frames,
+        progress(f"label with {teacher.name}", len(todo)) as ticker,
+    ):
+        run.run(frames, ticker)
     return finish(writer, source)
 
 
