@@ -10,7 +10,7 @@ import contextlib
 import io
 import logging
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     import torch
 
 METADATA_PREFIX = "stereodistill."
+# They narrate every rewriting step, and that torchvision, which nobody needs, is missing.
+EXPORTER_LOGGERS = ("torch.onnx", "onnxscript", "onnx_ir")
 log = logging.getLogger(__name__)
 
 
@@ -97,8 +99,16 @@ def get_metadata(graph: onnx.ModelProto) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def quiet_exporter():
-    """Keep the exporter's progress lines off stdout and its deprecation noise off stderr; real errors still raise."""
-    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-        warnings.simplefilter("ignore")
-        yield
+def quiet_exporter() -> Iterator[None]:
+    """Keep the exporter's progress lines off stdout and its notes and warnings off stderr; real errors still raise."""
+    loggers = [logging.getLogger(name) for name in EXPORTER_LOGGERS]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

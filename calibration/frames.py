@@ -1,0 +1,126 @@
+"""Which frames of a label set calibrate a student, and how they reach the graph.
+
+The choice is stratified: the set is cut into as many equal stretches as frames are wanted, and one frame is drawn from
+each. That covers a whole drive evenly without falling into step with anything periodic in it. It is a function of the
+set, the number and the seed, so a calibration can be repeated; the manifest lists the frames and the checksums of the
+pixels that went in.
+
+    # H height, W width of the graph
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from stereo.errors import UserError
+from stereo.fit_size import Fit
+from stereo.label_set import LabelSet
+
+# Ranges found on fewer frames change visibly with the seed.
+FEW_FRAMES = 16
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class FrameRecord:
+    """One frame as it went into the calibration.
+
+    Args:
+        index: position in the label set.
+        name: of the frame.
+        fit: "as is", "padded" or "scaled": how it came to the graph's size.
+        sha256: of the left and right pixels after fitting, uint8, left first.
+        black_pct: share of pixel values below 2, percent: a dark or masked frame calibrates little.
+    """
+
+    index: int
+    name: str
+    fit: str
+    sha256: str
+    black_pct: float
+
+
+def choose_frames(total: int, count: int, *, seed: int) -> list[int]:
+    """Positions of the frames to calibrate on, ascending.
+
+    Args:
+        total: frames in the label set.
+        count: frames wanted; all are taken when there are not more.
+        seed: of the draw within each stretch.
+
+    Raises:
+        UserError: nothing wanted, or nothing there.
+    """
+    if count < 1:
+        raise UserError(f"{count} calibration frames", where="--frame_count", fix=f"{FEW_FRAMES} or more")
+    if total < 1:
+        raise UserError("the label set has no frame to calibrate on", fix="run `stereodistill label` first")
+    if count >= total:
+        return list(range(total))
+    draws = np.random.default_rng(seed).random(count)
+    return [int((stretch + draw) * total / count) for stretch, draw in enumerate(draws)]
+
+
+def read_fitted(
+    labels: LabelSet, index: int, size: tuple[int, int]
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32], FrameRecord]:
+    """Read a frame, verify its checksums and bring it to the graph's size as `predict` does.
+
+    Args:
+        size: (H, W) of the graph.
+
+    Returns: left and right, float32 1×3×H×W raw RGB, and the record of what they are.
+
+    Raises:
+        UserError: a file of the frame is missing or altered.
+    """
+    frame = labels.read(index)
+    height, width = frame.left.shape[:2]
+    fit = Fit.plan(height, width, size)
+    left, right = fit.image(frame.left), fit.image(frame.right)
+    how = "scaled" if fit.resized != (height, width) else "padded" if (height, width) != size else "as is"
+    digest = hashlib.sha256(left.tobytes())
+    digest.update(right.tobytes())
+    black = 100.0 * float((left < 2).mean())
+    record = FrameRecord(index, frame.name, how, digest.hexdigest(), round(black, 2))
+    return network_input(left), network_input(right), record
+
+
+def network_input(image: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+    """uint8 H×W×3 → float32 1×3×H×W."""
+    return np.ascontiguousarray(image.transpose(2, 0, 1)[None], dtype=np.float32)
+
+
+def describe(records: Sequence[FrameRecord], *, total: int, asked: int, seed: int) -> dict[str, Any]:
+    """The part of the manifest that tells about the frames; warns when they can hardly be representative."""
+    distinct = len({record.sha256 for record in records})
+    fits = Counter(record.fit for record in records)
+    if len(records) < FEW_FRAMES:
+        log.warning(
+            "calibrating on %d frames (%d asked for, the label set has %d): expect other ranges on other footage",
+            len(records), asked, total,
+        )  # fmt: skip
+    if 2 * distinct <= len(records) and len(records) > 1:
+        log.warning("only %d of the %d calibration frames differ from each other", distinct, len(records))
+    if changed := len(records) - fits["as is"]:
+        log.info("%d of %d calibration frames were fitted: %d padded, %d scaled", changed, len(records),
+                 fits["padded"], fits["scaled"])  # fmt: skip
+    return {
+        "selection": "stratified",
+        "seed": seed,
+        "asked_for": asked,
+        "in_label_set": total,
+        "used": len(records),
+        "distinct": distinct,
+        "fits": {how: fits[how] for how in ("as is", "padded", "scaled")},
+        "frames": [asdict(record) for record in records],
+    }

@@ -1,0 +1,247 @@
+"""`stereodistill quantize`: a student file → FP32, FP16 and INT8 graphs of it, with one manifest.
+
+    student ─ export ─ fp32.onnx ─┬─────────────────────────────── autocast ─ fp16.onnx
+                                  └─ PTQ on frames of a label set ─ autocast ─ int8.onnx
+
+Which nodes stay in higher precision stands in `calibration.precision`. The files of a run appear in the output folder
+at its end, the manifest last.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import onnx
+
+from calibration.config import ApcForm, CalibrationMethod, QuantizeConfig
+from calibration.difference import differences_from_fp32
+from calibration.frames import FrameRecord, choose_frames, describe
+from calibration.modelopt_process import check_installed, run_modelopt
+from calibration.modelopt_request import ModeloptRequest
+from calibration.precision import convolutions_kept_float, nodes_kept_fp32
+from calibration.variants import CONVERTED, ROLES, describe_precision, describe_variants, finish_graph
+from deploy.onnx_stereo import read_stereo_graph
+from stereo.artifacts import MANIFEST_NAME, disk_error, make_manifest, sha256_file, write_json
+from stereo.errors import UserError
+from stereo.label_set import JOURNAL_NAME, LabelSet
+from stereo.options import parse_size
+from stereo.progress import clock
+from student.checkpoint import find_student, load_student
+from student.export import export_student, graph_metadata
+from student.model import SIZE_MULTIPLE, StudentStereo
+
+KIND = "quantised student"
+# Frames on which the variants are compared right away; accuracy against truth is the business of `evaluate`.
+COMPARED_FRAMES = 3
+
+log = logging.getLogger(__name__)
+
+
+def quantize(config: QuantizeConfig) -> Path:
+    """The verb `quantize`."""
+    return make_variants(config, LabelSet.open(config.frames))
+
+
+def quantize_student(
+    student_path: str | Path,
+    frames: LabelSet,
+    *,
+    size: tuple[int, int],
+    out: Path | str,
+    frame_count: int = 64,
+    seed: int = 0,
+    method: CalibrationMethod = "max",
+    apc_form: ApcForm = "conv3d",
+) -> Path:
+    """Write `out`/fp32.onnx, fp16.onnx, int8.onnx and manifest.json.
+
+    Args:
+        student_path: a shipped student's name or a .safetensors file.
+        frames: where calibration frames are drawn from.
+        size: (height, width) of the graphs in pixels, multiples of 32; frames of other sizes are fitted.
+        out: the folder; files of an earlier run in it are replaced.
+        frame_count, seed: see `calibration.frames.choose_frames`.
+        method: how activation ranges are found.
+        apc_form: spelling of axial-planar convolutions.
+
+    Returns: `out`.
+
+    Raises:
+        UserError: not a student, no usable frames, a folder that cannot be written, a full disk.
+    """
+    config = QuantizeConfig(
+        str(student_path), frames=frames.path, out=Path(out), size=f"{size[0]}x{size[1]}", frame_count=frame_count,
+        seed=seed, method=method, apc_form=apc_form,
+    )  # fmt: skip
+    return make_variants(config, frames)
+
+
+@dataclass(frozen=True)
+class Job:
+    """Everything that decides the result, checked.
+
+    Args:
+        config: the options.
+        labels: where the frames come from.
+        student: the loaded student.
+        source_sha256: of its file.
+        size: (H, W) of the graphs.
+        chosen: positions of the calibration frames.
+    """
+
+    config: QuantizeConfig
+    labels: LabelSet
+    student: StudentStereo
+    source_sha256: str
+    size: tuple[int, int]
+    chosen: list[int]
+
+
+def make_variants(config: QuantizeConfig, labels: LabelSet) -> Path:
+    """Do what `quantize_student` says."""
+    start = time.monotonic()
+    check_installed()
+    job = prepare(config, labels)
+    with work_folder(config.out) as folder:
+        records = make_graphs(job, folder)
+        manifest = compose_manifest(job, folder, records)
+        publish(folder, config.out, manifest)
+    report(manifest)
+    log.info("quantised in %s", clock(time.monotonic() - start))
+    return config.out
+
+
+def prepare(config: QuantizeConfig, labels: LabelSet) -> Job:
+    """Check the options and load the student.
+
+    Raises:
+        UserError: what is wrong with them.
+    """
+    refuse_graphs(config.student)
+    size = parse_size(config.size, multiple=SIZE_MULTIPLE)
+    chosen = choose_frames(len(labels), config.frame_count, seed=config.seed)
+    path = find_student(config.student)
+    student = load_student(path, max_disp=config.max_disp, iterations=config.iterations)
+    return Job(config, labels, student, sha256_file(path), size, chosen)
+
+
+def refuse_graphs(student: str) -> None:
+    """Tell apart what people hand over instead of a student.
+
+    Raises:
+        UserError: it is a graph, or a folder.
+    """
+    path = Path(student)
+    if path.is_dir():
+        raise UserError("is a folder, not a student file", where=path, fix="give the .safetensors that `train` wrote")
+    if path.suffix == ".onnx" and path.exists():
+        precision = read_stereo_graph(path).precision
+        what = "is already quantised" if precision == "int8" else f"is an exported graph ({precision})"
+        raise UserError(what, where=path, fix="give the .safetensors student that it was made from")
+
+
+def make_graphs(job: Job, folder: Path) -> list[FrameRecord]:
+    """Write all variants into the work folder. Returns the calibration frames as they went in."""
+    form = job.config.apc_form
+    fp32 = export_student(
+        job.student, folder / "fp32.onnx", size=job.size, source_sha256=job.source_sha256, apc_form=form
+    )
+    model = onnx.load(fp32)
+    request = ModeloptRequest(
+        fp32=str(fp32),
+        fp16=str(folder / "fp16.onnx"),
+        int8=str(folder / "int8.onnx"),
+        label_set=str(job.labels.path.resolve()),
+        frames=job.chosen,
+        size=job.size,
+        method=job.config.method,
+        keep_fp32=nodes_kept_fp32(model),
+        keep_float=convolutions_kept_float(model),
+    )
+    records = run_modelopt(request, folder)
+    for role in CONVERTED:
+        metadata = graph_metadata(job.student, precision=role, source_sha256=job.source_sha256, apc_form=form)
+        finish_graph(folder / f"{role}.onnx", metadata=metadata, size=job.size)
+    return records
+
+
+def compose_manifest(job: Job, folder: Path, records: list[FrameRecord]) -> dict[str, Any]:
+    """The manifest of the finished graphs in the work folder."""
+    step = max(1, len(job.chosen) // COMPARED_FRAMES)
+    differences = differences_from_fp32(
+        folder, CONVERTED, labels=job.labels, frames=job.chosen[::step][:COMPARED_FRAMES], size=job.size
+    )
+    student = job.student.config
+    frames = describe(records, total=len(job.labels), asked=job.config.frame_count, seed=job.config.seed)
+    return make_manifest(
+        KIND,
+        made_from={
+            "student": job.source_sha256,
+            "label set manifest": sha256_file(job.labels.path / MANIFEST_NAME),
+            "label set journal": sha256_file(job.labels.path / JOURNAL_NAME),
+        },
+        config=job.config,
+        content={
+            "student": {
+                "preset": student.preset,
+                "max_disp": student.max_disp,
+                "iterations": student.iterations,
+            },
+            "variants": describe_variants(folder, differences),
+            "precision": describe_precision(folder),
+            "calibration": {"method": job.config.method, **frames},
+        },
+    )
+
+
+@contextmanager
+def work_folder(out: Path) -> Iterator[Path]:
+    """A temporary folder inside `out`, so that finished files move by renaming; nothing stays of a run that fails.
+
+    Raises:
+        UserError: `out` is a file or cannot be written, or the disk is full.
+    """
+    if out.exists() and not out.is_dir():
+        raise UserError("is a file, not a folder", where=out, fix="choose another --out")
+    existed = out.exists()
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(prefix=".quantize.", dir=out)).resolve()
+    except OSError as error:
+        raise disk_error(error, out) from error
+    try:
+        yield folder
+    except OSError as error:
+        raise disk_error(error, out) from error
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        if not existed and not any(out.iterdir()):
+            out.rmdir()
+
+
+def publish(folder: Path, out: Path, manifest: dict[str, Any]) -> None:
+    """Move the finished graphs into place; a manifest is there only while it describes the files beside it."""
+    (out / MANIFEST_NAME).unlink(missing_ok=True)
+    for role in ROLES:
+        (folder / f"{role}.onnx").replace(out / f"{role}.onnx")
+    write_json(out / MANIFEST_NAME, manifest)
+
+
+def report(manifest: dict[str, Any]) -> None:
+    """Say in a few lines what came out."""
+    for role, variant in manifest["variants"].items():
+        moved = variant["difference_from_fp32"]
+        text = f"{role}: {variant['bytes'] / 1e6:.2f} MB"
+        if moved:
+            text += f", moves by {moved['mean_px']:.4f} px (p99 {moved['p99_px']:.3f}, max {moved['max_px']:.3f})"
+        log.info("%s", text)
+    precision = manifest["precision"]
+    log.info("int8: %d of %d convolutions quantised", len(precision["quantised"]), precision["convolutions"])
