@@ -63,7 +63,7 @@ def main_line(entry: Entry, found: dict[str, list[tuple[str, str]]]) -> Line:
             *times,
             ratio_cell(entry),
             plain("memory MB", memory and memory.peak_over_baseline_mb, memory_title(entry, where)),
-            plain("file MB", entry.model.size_bytes and entry.model.size_bytes / MB, entry.model.path or "no file"),
+            file_cell(entry),
         ),
     )
 
@@ -71,6 +71,13 @@ def main_line(entry: Entry, found: dict[str, list[tuple[str, str]]]) -> Line:
 def plain(head: str, value: float | None, title: str) -> Cell:
     """A cell of one number."""
     return Cell(head, {"": number(value)}, title, missing=value is None)
+
+
+def file_cell(entry: Entry) -> Cell:
+    """Size of the model's file; SGBM has none."""
+    if entry.model.size_bytes is None:
+        return Cell("file MB", {"": "no file"}, "", missing=True)
+    return plain("file MB", entry.model.size_bytes / MB, entry.model.path or "")
 
 
 def memory_title(entry: Entry, where: str) -> str:
