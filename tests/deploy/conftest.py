@@ -1,0 +1,150 @@
+"""A small but real stereo network as ONNX, built node by node, and pairs whose disparity is known exactly.
+
+The network regresses disparity by soft-argmax over absolute differences, so it is right where the texture is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from stereo.pair import StereoPair
+from stereo.pictures import write_png
+
+PLANES = 16
+SIZE = (64, 96)
+
+
+class GraphBuilder:
+    """Collects nodes and constants of one graph."""
+
+    def __init__(self) -> None:
+        self.nodes: list[onnx.NodeProto] = []
+        self.constants: list[onnx.TensorProto] = []
+
+    def constant(self, name: str, value: object, dtype: type = np.float32) -> str:
+        self.constants.append(numpy_helper.from_array(np.asarray(value, dtype), name))
+        return name
+
+    def node(self, kind: str, inputs: list[str], output: str, **attributes: object) -> str:
+        self.nodes.append(helper.make_node(kind, inputs, [output], **attributes))
+        return output
+
+
+def matching_costs(graph: GraphBuilder) -> str:
+    """1×PLANES×H×W, lower is better: mean absolute difference over a window."""
+    mean = graph.constant("channel_mean", np.full((1, 3, 1, 1), 1 / 3))
+    costs = []
+    for plane in range(PLANES):
+        shifted = "right"
+        if plane:
+            pads = graph.constant(f"pads_{plane}", [0, 0, 0, plane, 0, 0, 0, -plane], np.int64)
+            shifted = graph.node("Pad", ["right", pads], f"shifted_{plane}", mode="edge")
+        difference = graph.node("Sub", ["left", shifted], f"difference_{plane}")
+        absolute = graph.node("Abs", [difference], f"absolute_{plane}")
+        gray = graph.node("Conv", [absolute, mean], f"gray_{plane}")
+        costs.append(graph.node("AveragePool", [gray], f"cost_{plane}", kernel_shape=[5, 5], pads=[2, 2, 2, 2]))
+    return graph.node("Concat", costs, "costs", axis=1)
+
+
+def soft_argmin(graph: GraphBuilder, costs: str, output: str) -> str:
+    sharpness = graph.constant("sharpness", -2.0)
+    planes = graph.constant("planes", np.arange(PLANES).reshape(1, PLANES, 1, 1))
+    axes = graph.constant("axes", [1], np.int64)
+    weights = graph.node("Softmax", [graph.node("Mul", [costs, sharpness], "scores")], "weights", axis=1)
+    return graph.node("ReduceSum", [graph.node("Mul", [weights, planes], "weighted"), axes], output, keepdims=1)
+
+
+@pytest.fixture(scope="session")
+def make_network() -> Callable[..., Path]:
+    """make_network(path, size=SIZE | None, metadata={}, nan_above=None, names=("left", "right"), ballast=0) → path.
+
+    `nan_above` turns pixels whose red left value is above it into NaN; `ballast` adds that many unused-looking weights
+    (their sum times zero is added), to make a file and its memory larger; size None leaves height and width open.
+    """
+
+    def make(
+        path: Path,
+        *,
+        size: tuple[int, int] | None = SIZE,
+        metadata: dict[str, str] | None = None,
+        nan_above: float | None = None,
+        names: tuple[str, str] = ("left", "right"),
+        ballast: int = 0,
+    ) -> Path:
+        graph = GraphBuilder()
+        disparity = soft_argmin(graph, matching_costs(graph), "regressed")
+        if nan_above is not None:
+            red = graph.node("Gather", ["left", graph.constant("channel", [0], np.int64)], "red", axis=1)
+            bright = graph.node("Greater", [red, graph.constant("limit", nan_above)], "bright")
+            disparity = graph.node("Where", [bright, graph.constant("nan", np.nan), disparity], "holed")
+        if ballast:
+            values = np.random.default_rng(0).normal(size=ballast)
+            total = graph.node("ReduceMean", [graph.constant("ballast", values)], "total", keepdims=0)
+            zero = graph.node("Mul", [total, graph.constant("zero", 0.0)], "nothing")
+            disparity = graph.node("Add", [disparity, zero], "loaded")
+        graph.node("Identity", [disparity], "disparity")
+        shape = [1, 3, *(size or ("height", "width"))]
+        inputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name in ("left", "right")]
+        outputs = [helper.make_tensor_value_info("disparity", TensorProto.FLOAT, [1, 1, *shape[2:]])]
+        model = helper.make_model(
+            helper.make_graph(graph.nodes, "soft_argmin_stereo", inputs, outputs, graph.constants),
+            opset_imports=[helper.make_opsetid("", 17)],
+        )
+        model.ir_version = 9
+        for node in model.graph.node:
+            for index, name in enumerate(node.input):
+                node.input[index] = dict(zip(("left", "right"), names, strict=True)).get(name, name)
+        for value, name in zip(model.graph.input, names, strict=True):
+            value.name = name
+        facts = {"preset": "toy", "max_disp": str(PLANES), "iterations": "0", "source_sha256": "ab" * 32}
+        helper.set_model_props(model, {f"stereodistill.{k}": v for k, v in {**facts, **(metadata or {})}.items()})
+        path.parent.mkdir(parents=True, exist_ok=True)
+        onnx.save(model, path)
+        return path
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def network(tmp_path_factory: pytest.TempPathFactory, make_network: Callable[..., Path]) -> Path:
+    """The plain network at SIZE."""
+    return make_network(tmp_path_factory.mktemp("network") / "toy.onnx", metadata={"precision": "fp32"})
+
+
+@pytest.fixture(scope="session")
+def make_pair() -> Callable[..., StereoPair]:
+    """make_pair(disparity, height, width) → a textured pair shifted by a whole number of pixels, with its truth."""
+
+    def make(disparity: int = 5, height: int = SIZE[0], width: int = SIZE[1], name: str = "shifted") -> StereoPair:
+        noise = np.random.default_rng(disparity).uniform(0, 255, (height, width + disparity, 3)).astype(np.float32)
+        wide = cv2.GaussianBlur(noise, (0, 0), 1.0)
+        wide = np.clip(128 + 3 * (wide - 128), 0, 255).astype(np.uint8)
+        left, right = wide[:, :width], wide[:, disparity : disparity + width]
+        truth = np.full((height, width), disparity, np.float32)
+        noc = np.zeros((height, width), bool)
+        noc[:, disparity + 4 :] = True
+        return StereoPair(np.ascontiguousarray(left), np.ascontiguousarray(right), name, disparity=truth, noc=noc)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def pairs_folder(tmp_path_factory: pytest.TempPathFactory, make_pair: Callable[..., StereoPair]) -> Path:
+    """A folder of two pairs as `stereo.benchmarks.load_pairs` reads it: one with a noc mask, one larger without."""
+    folder = tmp_path_factory.mktemp("toy_pairs")
+    for pair, masked in ((make_pair(5, name="near"), True), (make_pair(8, 128, 192, name="wide"), False)):
+        assert pair.disparity is not None
+        assert pair.noc is not None
+        write_png(folder / pair.name / "left.png", pair.left)
+        write_png(folder / pair.name / "right.png", pair.right)
+        cv2.imwrite(str(folder / pair.name / "disp_left_x256.png"), (pair.disparity * 256).astype(np.uint16))
+        if masked:
+            write_png(folder / pair.name / "noc.png", (pair.noc * 255).astype(np.uint8))
+    return folder
