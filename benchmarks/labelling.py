@@ -3,9 +3,9 @@
     python benchmarks/labelling.py [--size 480x640] [--max_disp 128] [--frames 60] [--source images|video]
 
 The input is Middlebury's Motorcycle (scikit-image carries it), resized and jittered so that no two frames are equal,
-written as PNG files or as a side-by-side MJPEG video into a temporary folder. The whole run is timed as a user would run it,
-reading and writing included; then each step alone on one frame after the other, which tells its share. On a machine that
-does other things too, read the load average with the frames/s; the CPU time per frame depends on it less.
+written as PNG files or as a side-by-side MJPEG video into a temporary folder. The whole run is timed as a user would
+run it, reading and writing included; then each step alone on one frame after the other, which tells its share. On a
+machine that does other things too, read the load average with the frames/s; the CPU time per frame depends on it less.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def make_source(folder: Path, size: tuple[int, int], frames: int, kind: str) -> 
     video = None
     if kind == "video":
         path = str(folder / "clip.avi")
-        video = cv2.VideoWriter(path, cv2.VideoWriter_fourcc(*"MJPG"), 10, (2 * size[1], size[0]))
+        video = cv2.VideoWriter(path, cv2.VideoWriter.fourcc(*"MJPG"), 10, (2 * size[1], size[0]))
     for number in range(frames):
         noise = random.integers(-3, 4, (*size, 3))
         left, right = (np.clip(view + noise, 0, 255).astype(np.uint8) for view in views)
