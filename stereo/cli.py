@@ -114,7 +114,7 @@ def build_parser(name: str, config: type) -> Any:
             known = [action.dest for action in self._actions]
             raise explain(message, known) from ex
 
-    parser = Parser(prog=f"{PROGRAM} {name}", description=VERBS[name].help, exit_on_error=False)
+    parser = Parser(prog=f"{PROGRAM} {name}", description=VERBS[name].help, exit_on_error=False, allow_abbrev=False)
     parser.add_argument("--config", action=ActionConfigFile, help="a YAML file with options; later options win")
     texts = {param.arg_name: param.description for param in parse(config.__doc__ or "").params}
     positional = [field for field in dataclasses.fields(config) if field.metadata.get("positional")]

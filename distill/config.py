@@ -1,0 +1,143 @@
+"""Options of the training verbs, without importing torch."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import ClassVar, Literal
+
+from distill.scenes_config import ScenesConfig
+
+__all__ = ["DataOptions", "DemoConfig", "LossOptions", "OptimiserOptions", "ScenesConfig", "TrainConfig"]
+
+
+@dataclasses.dataclass
+class DataOptions:
+    """What a batch is made of.
+
+    Args:
+        labels: label sets to train on; none trains on procedural scenes alone.
+        scene_share: share of procedural scenes in each batch, 0 to 1; the rest comes from the label sets.
+        textures: folder of photographs to put on procedural surfaces; none uses procedural textures alone.
+        batch_size: pairs per step and device.
+        crop: size of the training crops, HEIGHTxWIDTH, multiples of 32.
+        min_confidence: label pixels below this confidence are not trained on.
+        scene_reuse: crops taken from each rendered scene before it is thrown away.
+        block: batches prepared at once by one worker.
+        workers: processes that prepare data; 0 prepares it in the training process.
+        render_device: where scenes are rendered; a GPU needs workers 0.
+        cache_mb: memory each worker may keep decoded label frames in.
+    """
+
+    labels: list[Path] = dataclasses.field(default_factory=list)
+    scene_share: float = 0.5
+    textures: Path | None = None
+    batch_size: int = 4
+    crop: str = "192x384"
+    min_confidence: float = 0.2
+    scene_reuse: int = 2
+    block: int = 8
+    workers: int = 1
+    render_device: str = "cpu"
+    cache_mb: int = 1024
+
+
+@dataclasses.dataclass
+class LossOptions:
+    """Weights of the loss terms.
+
+    Args:
+        gamma: weight ratio of one refinement step to the next.
+        initial: weight of the smooth-L1 loss on the initial disparity.
+    """
+
+    gamma: float = 0.9
+    initial: float = 1.0
+
+
+@dataclasses.dataclass
+class OptimiserOptions:
+    """AdamW under a one-cycle schedule.
+
+    Args:
+        learning_rate: peak learning rate.
+        weight_decay: decoupled weight decay.
+        warmup_share: share of the steps in which the learning rate rises.
+        clip: largest norm of the gradient.
+    """
+
+    learning_rate: float = 1e-3
+    weight_decay: float = 1e-5
+    warmup_share: float = 0.05
+    clip: float = 1.0
+
+
+@dataclasses.dataclass
+class TrainConfig:
+    """Options of `train`.
+
+    Args:
+        out: folder for the student, checkpoints, logs and pictures.
+        preset: which student.
+        init: student to start from, a shipped name or a .safetensors file; fresh weights when left out.
+        max_disp: disparity range in pixels, a multiple of 32; the preset's when left out.
+        iterations: refinement steps; the preset's when left out.
+        steps: optimiser steps.
+        seed: of weights, data order and augmentation.
+        precision: bf16-mixed, 32-true or 16-mixed; auto takes bf16-mixed where the device has it.
+        devices: how many devices.
+        accelerator: cpu, gpu or auto.
+        data: what a batch is made of.
+        loss: weights of the loss terms.
+        optimiser: learning rate and its schedule.
+        validate_every: steps between validations; 0 validates at the end alone.
+        checkpoint_every: steps between checkpoints.
+        pairs: folder of pairs with truth to validate on as well (see `evaluate`).
+        restart: throw away what the folder holds of an earlier run; by default a run that was stopped is resumed.
+    """
+
+    out: Path = dataclasses.field(kw_only=True)
+    preset: str = "nano"
+    init: str | None = None
+    max_disp: int | None = None
+    iterations: int | None = None
+    steps: int = 2000
+    seed: int = 0
+    precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = "auto"
+    devices: int = 1
+    accelerator: Literal["auto", "cpu", "gpu"] = "auto"
+    data: DataOptions = dataclasses.field(default_factory=DataOptions)
+    loss: LossOptions = dataclasses.field(default_factory=LossOptions)
+    optimiser: OptimiserOptions = dataclasses.field(default_factory=OptimiserOptions)
+    validate_every: int = 500
+    checkpoint_every: int = 100
+    pairs: Path | None = None
+    restart: bool = False
+
+
+@dataclasses.dataclass
+class DemoConfig:
+    """Options of `demo`.
+
+    Args:
+        out: folder for everything the demo makes.
+        video: stereo footage of your own (any source that `label` takes); a rendered clip when left out.
+        truth: pairs with true disparity to score on; the rendered clip's and Middlebury's Motorcycle when left out.
+        teacher: name and model of the teacher, as for `label`.
+        steps: training steps.
+        frames: frames of the rendered clip.
+        size: image size of the student's graphs.
+        threads: threads of the measured runtimes.
+        seed: of everything random.
+    """
+
+    shorthands: ClassVar[dict[str, str]] = {"teacher": "teacher.name"}
+
+    out: Path = dataclasses.field(default=Path("runs/demo"), kw_only=True)
+    video: str | None = None
+    truth: Path | None = None
+    steps: int = 300
+    frames: int = 24
+    size: str = "384x640"
+    threads: int = 1
+    seed: int = 0

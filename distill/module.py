@@ -1,0 +1,81 @@
+"""The Lightning module around a student: wiring only. Losses, data and the network live elsewhere."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+
+from distill.config import TrainConfig
+from distill.data import Batch
+from distill.losses import sequence_loss
+from stereo.errors import UserError
+from student.model import StudentStereo
+
+
+class StudentModule(pl.LightningModule):
+    """Train a student on batches of `distill.data`.
+
+    Args:
+        student: the network.
+        config: of the run.
+    """
+
+    def __init__(self, student: StudentStereo, config: TrainConfig) -> None:
+        super().__init__()
+        self.student = student
+        self.config = config
+        self._idle_since: float | None = None
+        self._wait_s, self._busy_s = 0.0, 0.0
+        self._started = 0.0
+
+    def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
+        return batch.to(device)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> torch.Tensor:
+        predictions = self.student.predict_sequence(batch.left, batch.right)
+        losses = sequence_loss(
+            predictions,
+            batch.disparity,
+            batch.confidence,
+            max_disp=self.student.config.max_disp,
+            options=self.config.loss,
+        )
+        if not torch.isfinite(losses.total):
+            raise UserError(
+                f"the loss is {losses.total.item()} at step {self.global_step}",
+                where=", ".join(batch.names),
+                fix="look at these frames; if they are sound, lower --optimiser.learning_rate or use 32-true precision",
+            )
+        self.log_dict({"loss": losses.total, "sequence": losses.sequence, "initial": losses.initial, "epe": losses.epe})
+        return losses.total
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        self._started = time.perf_counter()
+        if self._idle_since is not None:
+            self._wait_s += self._started - self._idle_since
+
+    def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
+        self._idle_since = time.perf_counter()
+        self._busy_s += self._idle_since - self._started
+        if self.global_step % self.trainer.log_every_n_steps == 0 and self._busy_s:  # type: ignore[attr-defined]
+            total = self._busy_s + self._wait_s
+            samples = self.trainer.log_every_n_steps * len(batch.names)  # type: ignore[attr-defined]
+            self.log_dict({"data_wait_share": self._wait_s / total, "samples_per_s": samples / total})
+            self._wait_s, self._busy_s = 0.0, 0.0
+
+    def configure_optimizers(self) -> Any:
+        options = self.config.optimiser
+        optimiser = torch.optim.AdamW(
+            self.student.parameters(), lr=options.learning_rate, weight_decay=options.weight_decay
+        )
+        schedule = torch.optim.lr_scheduler.OneCycleLR(
+            optimiser,
+            max_lr=options.learning_rate,
+            total_steps=max(self.config.steps, 2) + 1,
+            pct_start=options.warmup_share,
+            cycle_momentum=False,
+        )
+        return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

@@ -1,0 +1,231 @@
+"""`stereodistill train`: a recipe → DIR/student.safetensors.
+
+DIR/student.safetensors   the result
+    train.json            the resolved configuration and what the run was made from
+    last.ckpt             to resume; a run that was stopped continues where it was, with the batches it would have seen
+    log/, pictures/       metrics as CSV (TensorBoard too when it is installed), validation pictures
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import time
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger
+
+from distill.callbacks import CHECKPOINT_NAME, Checkpoints, ProgressLine, Validation
+from distill.config import TrainConfig
+from distill.data import open_batches
+from distill.module import StudentModule
+from distill.validation import validation_scenes
+from stereo.artifacts import MANIFEST_NAME, commit, plain, read_json, sha256_file, tool_versions, write_json
+from stereo.benchmarks import load_pairs
+from stereo.errors import UserError
+from stereo.pair import StereoPair
+from student.checkpoint import find_student, load_student, save_student
+from student.model import StudentStereo
+from student.presets import build_student
+
+log = logging.getLogger(__name__)
+RECORD_NAME = "train.json"
+STUDENT_NAME = "student.safetensors"
+# Settings that change how a run is carried out, not what it computes: they may differ when it is resumed.
+FREE_ON_RESUME = {
+    "out", "restart", "devices", "accelerator", "validate_every", "checkpoint_every", "pairs", "data.workers",
+    "data.render_device", "data.cache_mb",
+}  # fmt: skip
+
+
+def train(config: TrainConfig) -> Path:
+    """The verb `train`.
+
+    Raises:
+        UserError: a setting out of range, a label set that cannot be used, a resume with other settings, a loss that
+            is not finite.
+    """
+    check(config)
+    student_path = config.out / STUDENT_NAME
+    record = make_record(config)
+    resume = prepare_folder(config, record)
+    if resume and student_path.exists():
+        log.info("%s is finished; --restart true trains it again", config.out)
+        return student_path
+    quiet_lightning()
+    pl.seed_everything(config.seed, verbose=False)
+    student = build(config)
+    start = checkpoint_step(config.out / CHECKPOINT_NAME) if resume else 0
+    fit(student, config, start=start, record=record)
+    return student_path
+
+
+def fit(student: StudentStereo, config: TrainConfig, *, start: int, record: dict[str, Any]) -> None:
+    """Run the training steps and save the student."""
+    checkpoints = Checkpoints(config.out, config.checkpoint_every)
+    validation = Validation(config, validation_groups(config, student.config.max_disp))
+    trainer = pl.Trainer(
+        max_steps=config.steps,
+        max_epochs=1,
+        devices=config.devices,
+        accelerator=config.accelerator,
+        precision=choose_precision(config),
+        gradient_clip_val=config.optimiser.clip,
+        logger=loggers(config, start),
+        callbacks=[ProgressLine(), validation, checkpoints],
+        log_every_n_steps=10,
+        enable_progress_bar=False,
+        enable_checkpointing=False,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+        default_root_dir=config.out,
+    )
+    if start:
+        log.info("resuming at step %d of %d", start, config.steps)
+    batches = open_batches(
+        config.data,
+        max_disp=student.config.max_disp,
+        seed=config.seed,
+        steps=config.steps,
+        start=start,
+        rank=trainer.global_rank,
+        world=trainer.world_size,
+    )
+    began = time.monotonic()
+    run_trainer(trainer, StudentModule(student, config), batches, config.out / CHECKPOINT_NAME if start else None)
+    training = {
+        **record,
+        "steps": config.steps,
+        "samples": config.steps * config.data.batch_size * trainer.world_size,
+        "seconds": round(checkpoints.elapsed_s + time.monotonic() - began, 1),
+        "precision": str(trainer.precision),
+        "validation": validation.latest,
+    }
+    if trainer.is_global_zero:
+        save_student(student, config.out / STUDENT_NAME, training=training)
+
+
+def run_trainer(trainer: pl.Trainer, module: StudentModule, batches: Any, checkpoint: Path | None) -> None:
+    """Fit, and let Ctrl-C leave as what it is: Lightning turns it into an exit with code 1."""
+    try:
+        trainer.fit(module, train_dataloaders=batches, ckpt_path=checkpoint, weights_only=True)
+    except SystemExit as stop:
+        if isinstance(stop.__context__, KeyboardInterrupt):
+            raise KeyboardInterrupt from stop
+        raise
+
+
+def check(config: TrainConfig) -> None:
+    """Refuse settings that cannot work, before anything is written."""
+    if config.steps < 1:
+        raise UserError(f"steps {config.steps} is less than 1", where="--steps", fix="2000 is a short run")
+    if config.data.batch_size < 1 or config.data.block < 1 or config.data.scene_reuse < 1:
+        raise UserError("batch_size, block and scene_reuse must be at least 1", where="--data", fix="leave them out")
+    if config.data.render_device != "cpu" and config.data.workers:
+        raise UserError(f"scenes are rendered on {config.data.render_device}, which workers cannot use",
+                        where="--data.render_device", fix="add --data.workers 0")  # fmt: skip
+    for path in config.data.labels:
+        if not (path / MANIFEST_NAME).exists():
+            raise UserError("no label set there", where=path, fix="make one with `stereodistill label`")
+
+
+def build(config: TrainConfig) -> StudentStereo:
+    """A student with fresh weights, or with those of another."""
+    if config.init is None:
+        return build_student(config.preset, max_disp=config.max_disp, iterations=config.iterations)
+    student = load_student(config.init, max_disp=config.max_disp, iterations=config.iterations)
+    if student.config.preset != config.preset:
+        raise UserError(f"is a '{student.config.preset}', not a '{config.preset}'", where=config.init,
+                        fix=f"--preset {student.config.preset}")  # fmt: skip
+    return student
+
+
+def make_record(config: TrainConfig) -> dict[str, Any]:
+    """What the run is made from: configuration, checksums of its inputs, tools, commit."""
+    made_from = {str(path): sha256_file(path / MANIFEST_NAME) for path in config.data.labels}
+    if config.init is not None:
+        made_from[config.init] = sha256_file(find_student(config.init))
+    return {"config": plain(config), "made_from": made_from, "tools": tool_versions(), "commit": commit()}
+
+
+def prepare_folder(config: TrainConfig, record: dict[str, Any]) -> bool:
+    """Write the record of a new run, or check that an old one may go on. Returns whether there is one to resume.
+
+    Raises:
+        UserError: the folder holds a run with other settings or other data.
+    """
+    path = config.out / RECORD_NAME
+    if path.exists() and not config.restart:
+        old = read_json(path, what="training record")
+        differing = [*differences(old["config"], record["config"]), *differences(old["made_from"], record["made_from"])]
+        if differing:
+            raise UserError(f"holds a run with other settings: {'; '.join(differing)}", where=config.out,
+                            fix="give them as they were, another --out, or --restart true")  # fmt: skip
+        if (config.out / CHECKPOINT_NAME).exists():
+            return True
+    for name in (CHECKPOINT_NAME, STUDENT_NAME):
+        (config.out / name).unlink(missing_ok=True)
+    write_json(path, record)
+    return False
+
+
+def differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> list[str]:
+    """Settings that differ and matter, as "name was OLD, now NEW"."""
+    found = []
+    for key in sorted(old.keys() | new.keys()):
+        name, before, after = prefix + key, old.get(key), new.get(key)
+        if name in FREE_ON_RESUME or before == after:
+            continue
+        if isinstance(before, dict) and isinstance(after, dict):
+            found += differences(before, after, f"{name}.")
+        else:
+            found.append(f"{name} was {before}, now {after}")
+    return found
+
+
+def checkpoint_step(path: Path) -> int:
+    """Steps that a checkpoint has behind it."""
+    try:
+        return int(torch.load(path, map_location="cpu", weights_only=True, mmap=True)["global_step"])
+    except (RuntimeError, KeyError, EOFError, OSError) as error:
+        raise UserError(f"is not a readable checkpoint: {error}", where=path, fix="--restart true") from error
+
+
+def choose_precision(config: TrainConfig) -> Any:
+    """The precision asked for; for auto, bf16-mixed where the device computes in it and float32 elsewhere."""
+    if config.precision != "auto":
+        return config.precision
+    if config.accelerator != "cpu" and torch.cuda.is_available():
+        return "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "32-true"
+    native = torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    return "bf16-mixed" if native else "32-true"
+
+
+def validation_groups(config: TrainConfig, max_disp: int) -> dict[str, Sequence[StereoPair]]:
+    """What the student is scored on while it trains."""
+    groups: dict[str, Sequence[StereoPair]] = {"scenes": validation_scenes(6, (256, 512), max_disp=max_disp)}
+    if config.pairs is not None:
+        groups["pairs"] = load_pairs(config.pairs)
+    return groups
+
+
+def loggers(config: TrainConfig, start: int) -> list[Logger]:
+    """CSV always; each resume gets a folder of its own, because Lightning would delete the older file."""
+    chosen: list[Logger] = [CSVLogger(config.out / "log", name="", version=f"from_step_{start}")]
+    if importlib.util.find_spec("tensorboard") is not None:
+        chosen.append(TensorBoardLogger(config.out / "tensorboard", name="", version=f"from_step_{start}"))
+    return chosen
+
+
+def quiet_lightning() -> None:
+    """Leave the terminal to our own progress line."""
+    for name in ("pytorch_lightning", "lightning.pytorch", "lightning_fabric"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module="pytorch_lightning|lightning_fabric")
+    # One epoch of known length: Lightning's advice on workers and logging intervals does not apply.
+    warnings.filterwarnings("ignore", message=".*(does not have many workers|logging interval).*")

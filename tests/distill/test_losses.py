@@ -1,0 +1,67 @@
+"""The losses against hand-computed values."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from distill.config import LossOptions
+from distill.losses import sequence_loss, weighted_mean
+from student.model import StudentPredictions
+
+
+def constant(value: float) -> torch.Tensor:
+    return torch.full((1, 1, 8, 16), value)
+
+
+def test_sequence_is_weighted_by_gamma_and_the_initial_term_is_smooth() -> None:
+    predictions = StudentPredictions(torch.full((1, 1, 1, 2), 1.0), [constant(6.0), constant(9.0)])
+    losses = sequence_loss(
+        predictions, constant(10.0), constant(1.0), max_disp=64, options=LossOptions(gamma=0.5, initial=2.0)
+    )
+    assert losses.sequence.item() == pytest.approx(0.5 * 4 + 1)
+    # one eighth-resolution pixel stands for 8 px: error 2 px, smooth-L1 with beta 1 gives 1.5
+    assert losses.initial.item() == pytest.approx(1.5)
+    assert losses.total.item() == pytest.approx(3 + 2 * 1.5)
+    assert losses.epe.item() == pytest.approx(1)
+
+
+def test_invalid_far_and_untrusted_pixels_do_not_count() -> None:
+    reference = constant(10.0)
+    reference[..., 0] = float("nan")
+    reference[..., 1] = 64.0  # beyond the range
+    confidence = constant(1.0)
+    confidence[..., 2] = 0
+    confidence[..., 3] = 0.5
+    prediction = constant(10.0)
+    prediction[..., :3] = 1e6
+    prediction[..., 3] = 12.0
+    losses = sequence_loss(
+        StudentPredictions(torch.full((1, 1, 1, 2), 1.25), [prediction]),
+        reference,
+        confidence,
+        max_disp=64,
+        options=LossOptions(initial=0.0),
+    )
+    # 16 columns: three are out, one has weight 0.5 and error 2
+    assert losses.total.item() == pytest.approx(0.5 * 2 / (12 + 0.5), rel=1e-5)
+
+
+def test_a_batch_without_any_trusted_pixel_gives_zero_and_finite_gradients() -> None:
+    prediction = constant(3.0).requires_grad_()
+    initial = torch.ones(1, 1, 1, 2, requires_grad=True)
+    losses = sequence_loss(
+        StudentPredictions(initial, [prediction]),
+        constant(float("nan")),
+        constant(1.0),
+        max_disp=64,
+        options=LossOptions(),
+    )
+    losses.total.backward()
+    assert losses.total.item() == 0
+    assert prediction.grad is not None
+    assert torch.isfinite(prediction.grad).all()
+
+
+def test_weighted_mean_of_nothing_is_zero() -> None:
+    assert weighted_mean(torch.ones(3), torch.zeros(3)).item() == 0

@@ -1,0 +1,114 @@
+"""Training: exact resume, interruption, refusals, and the record that stays with the student."""
+
+from __future__ import annotations
+
+import csv
+import signal
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from stereo.cli import main
+from student.checkpoint import load_student, read_metadata
+
+TINY = [
+    "train", "--preset", "tiny", "--max_disp", "64", "--data.crop", "64x96", "--data.batch_size", "2",
+    "--data.block", "4", "--data.workers", "0", "--validate_every", "0", "--precision", "32-true",
+    "--accelerator", "cpu",
+]  # fmt: skip
+
+
+def run(out: Path, *more: str) -> int:
+    return main([*TINY, "--out", str(out), *more])
+
+
+def same_weights(one: Path, other: Path) -> bool:
+    first, second = (load_file(path / "student.safetensors") for path in (one, other))
+    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_interrupted_run_resumes_to_the_very_same_weights(tmp_path: Path) -> None:
+    steps = ["--steps", "60", "--checkpoint_every", "4"]
+    command = [sys.executable, "-m", "stereo.cli", *TINY, "--out", str(tmp_path / "cut"), *steps]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 120
+    while not (tmp_path / "cut" / "last.ckpt").exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 130, errors
+    assert "interrupted" in errors
+    assert not (tmp_path / "cut" / "student.safetensors").exists()
+
+    assert run(tmp_path / "cut", *steps) == 0
+    assert len(list((tmp_path / "cut" / "log").iterdir())) == 2  # it did resume
+    assert run(tmp_path / "whole", *steps) == 0
+    assert same_weights(tmp_path / "cut", tmp_path / "whole")
+
+
+def test_result_carries_its_history_and_logs(tmp_path: Path) -> None:
+    assert run(tmp_path, "--steps", "20") == 0
+    training = read_metadata(tmp_path / "student.safetensors")["training"]
+    assert (training["steps"], training["samples"]) == (20, 40)
+    assert training["validation"]["scenes"]["mean"]["epe_px"] > 0
+    assert training["tools"]["torch"]
+    rows = list(csv.DictReader((tmp_path / "log" / "from_step_0" / "metrics.csv").open()))
+    assert any(row["loss"] for row in rows)
+    assert any(row["data_wait_share"] for row in rows)
+    assert len(list((tmp_path / "pictures" / "step_0000020").glob("*.png"))) == 6
+
+
+def test_training_lowers_the_loss(tmp_path: Path) -> None:
+    assert run(tmp_path, "--steps", "200", "--optimiser.learning_rate", "3e-3") == 0
+    rows = csv.DictReader((tmp_path / "log" / "from_step_0" / "metrics.csv").open())
+    losses = [float(row["loss"]) for row in rows if row["loss"]]
+    # medians, because the range of disparities differs much from batch to batch
+    assert statistics.median(losses[-8:]) < 0.8 * statistics.median(losses[:4])
+
+
+def test_other_settings_are_refused_by_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(tmp_path, "--steps", "4") == 0
+    assert run(tmp_path, "--steps", "4", "--seed", "9") == 2
+    assert "seed was 0, now 9" in capsys.readouterr().err
+    assert run(tmp_path, "--steps", "4", "--checkpoint_every", "1") == 0  # changes nothing that is computed
+    assert run(tmp_path, "--steps", "4", "--seed", "9", "--restart", "true") == 0
+
+
+def test_nan_loss_names_its_batch_and_writes_no_student(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code = run(tmp_path, "--steps", "30", "--optimiser.learning_rate", "1e30", "--optimiser.warmup_share", "0.1")
+    error = capsys.readouterr().err
+    assert code == 2
+    assert "the loss is nan at step" in error
+    assert "scene" in error
+    assert not (tmp_path / "student.safetensors").exists()
+
+
+def test_init_starts_from_another_student(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(tmp_path / "a", "--steps", "4") == 0
+    student = str(tmp_path / "a" / "student.safetensors")
+    assert run(tmp_path / "b", "--steps", "1", "--init", student, "--optimiser.learning_rate", "1e-12") == 0
+    before, after = (load_student(tmp_path / name / "student.safetensors").state_dict() for name in "ab")
+    assert torch.allclose(before["mask.0.weight"], after["mask.0.weight"], atol=1e-6)
+    assert run(tmp_path / "c", "--steps", "1", "--init", student, "--preset", "nano") == 2
+    assert "is a 'tiny', not a 'nano'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--steps", "0"], "steps 0"),
+        (["--data.labels", "[/nowhere]"], "no label set there"),
+        (["--data.crop", "60x96"], "multiples of 32"),
+        (["--optimiser.learning_rat", "1"], "did you mean 'optimiser.learning_rate'"),
+        (["--data.render_device", "cuda", "--data.workers", "1"], "--data.workers 0"),
+    ],
+)
+def test_bad_settings(tmp_path: Path, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(tmp_path, *arguments) == 2
+    assert message in capsys.readouterr().err
