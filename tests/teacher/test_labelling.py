@@ -1,0 +1,252 @@
+"""The verb `label`: good and bad sources, and what is kept when it is killed, interrupted or out of space."""
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import cv2
+import numpy as np
+import pytest
+
+from stereo.errors import UserError
+from stereo.label_set import LabelSet
+from stereo.pictures import write_png
+from teacher.config import LabelConfig, TeacherOptions
+from teacher.labelling import label
+
+HEIGHT, WIDTH, SHIFT = 72, 128, 6
+TEACHER = TeacherOptions(max_disp=16)
+COMMAND = [sys.executable, "-m", "stereo.cli", "label"]
+
+
+def views(number):
+    """A textured wall at a known disparity, another texture for each number."""
+    noise = np.random.default_rng(number).integers(0, 255, (HEIGHT, WIDTH + SHIFT, 3), np.uint8)
+    wall = cv2.GaussianBlur(noise, (0, 0), 1.5)
+    wall = cv2.normalize(wall, None, 0, 255, cv2.NORM_MINMAX)
+    return np.ascontiguousarray(wall[:, :WIDTH]), np.ascontiguousarray(wall[:, SHIFT:])
+
+
+@pytest.fixture
+def clip(tmp_path):
+    """A source of 12 frames in two folders."""
+    return make_clip(tmp_path / "clip", 12)
+
+
+def make_clip(folder, count):
+    for number in range(count):
+        for side, view in zip(("left", "right"), views(number), strict=True):
+            write_png(folder / side / f"{number:06d}.png", view)
+    return folder
+
+
+def arguments(clip, out, *extra):
+    return [*COMMAND, str(clip), "--teacher", "sgbm", "--teacher.max_disp", "16", "--out", str(out), *extra]
+
+
+def contents(folder):
+    """Relative path → bytes of a label set, without what tells time and place."""
+    found = {}
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            found[str(path.relative_to(folder))] = path.read_bytes()
+    manifest = json.loads(found.pop("manifest.json"))
+    for key in ("made_at", "commit", "config"):
+        del manifest[key]
+    return found | {"manifest": manifest}
+
+
+def test_a_clip_becomes_a_label_set(clip, tmp_path):
+    assert label(LabelConfig(str(clip), out=str(tmp_path / "set"), teacher=TEACHER)) == tmp_path / "set"
+    labels = LabelSet.open(tmp_path / "set")
+    labels.verify()
+    assert len(labels) == 12
+    for number, frame in enumerate(labels):
+        np.testing.assert_array_equal(frame.left, views(number)[0])
+        sure = frame.confidence >= 0.5
+        assert sure.mean() > 0.8
+        np.testing.assert_allclose(frame.disparity[sure], SHIFT, atol=1)
+        assert np.abs(frame.disparity[sure] - SHIFT).mean() < 0.1
+    manifest = labels.manifest
+    assert manifest["finished"]
+    assert manifest["teacher"]["name"] == "sgbm"
+    assert manifest["source"]["kind"] == "two_folders"
+    assert manifest["frames"] == manifest["source_frames"] == 12
+    assert manifest["kept_pct"] > 80
+    assert manifest["file_forms"]["hardlink"] == 24
+    assert len(list((tmp_path / "set" / "pictures").glob("*.png"))) == 4
+
+
+def test_limit_and_stride_choose_and_can_be_widened(clip, tmp_path):
+    label(LabelConfig(str(clip), out=str(tmp_path / "set"), teacher=TEACHER, stride=5, limit=2))
+    assert LabelSet.open(tmp_path / "set").names == ["000000", "000005"]
+    label(LabelConfig(str(clip), out=str(tmp_path / "set"), teacher=TEACHER, stride=5))
+    assert LabelSet.open(tmp_path / "set").names == ["000000", "000005", "000010"]
+    with pytest.raises(UserError, match="--stride"):
+        label(LabelConfig(str(clip), out=str(tmp_path / "set"), teacher=TEACHER, stride=0))
+
+
+def test_without_links_the_set_is_on_its_own(clip, tmp_path):
+    label(LabelConfig(str(clip), out=str(tmp_path / "set"), teacher=TEACHER, limit=2, links=False))
+    shutil.rmtree(clip)
+    labels = LabelSet.open(tmp_path / "set")
+    assert labels.manifest["file_forms"] == {"file": 8}
+    np.testing.assert_array_equal(labels.read(1).right, views(1)[1])
+
+
+def test_labelling_again_changes_nothing(clip, tmp_path):
+    config = LabelConfig(str(clip), out=str(tmp_path / "set"), teacher=TEACHER)
+    label(config)
+    before = contents(tmp_path / "set")
+    label(config)
+    assert contents(tmp_path / "set") == before
+
+
+def test_bad_frames_are_counted_by_reason_and_the_rest_is_labelled(clip, tmp_path):
+    (clip / "right/000002.png").unlink()
+    torn = clip / "left/000003.png"
+    torn.write_bytes(torn.read_bytes()[:-100])
+    write_png(clip / "right/000005.png", views(5)[1][:-2])
+    write_png(clip / "left/000006.png", cv2.cvtColor(views(6)[0], cv2.COLOR_RGB2GRAY))
+    cv2.imwrite(str(clip / "left/000007.png"), views(7)[0][:, :, ::-1].astype(np.uint16) * 257)
+    label(LabelConfig(str(clip), out=str(tmp_path / "set"), teacher=TEACHER))
+    labels = LabelSet.open(tmp_path / "set")
+    assert labels.manifest["skipped"] == {
+        "image missing": {"count": 1, "frames": ["000002"]},
+        "image unreadable": {"count": 1, "frames": ["000003"]},
+        "views differ in size": {"count": 1, "frames": ["000005"]},
+    }
+    assert labels.names == [f"{number:06d}" for number in (0, 1, 4, 6, 7, 8, 9, 10, 11)]
+    frames = dict(zip(labels.names, labels, strict=True))
+    np.testing.assert_array_equal(frames["000007"].left, views(7)[0], err_msg="16 bits become the same 8")
+    assert (frames["000006"].left == frames["000006"].left[:, :, :1]).all()
+
+    # The user repairs one of them and starts again: only that one is added.
+    write_png(torn, views(3)[0])
+    label(LabelConfig(str(clip), out=str(tmp_path / "set"), teacher=TEACHER))
+    labels = LabelSet.open(tmp_path / "set")
+    assert "000003" in labels.names
+    assert "image unreadable" not in labels.manifest["skipped"]
+
+
+def test_a_source_without_one_good_frame_is_an_error(clip, tmp_path):
+    for path in (clip / "left").iterdir():
+        path.write_bytes(b"")
+    with pytest.raises(UserError, match=r"not one frame.*000000\.png.*empty"):
+        label(LabelConfig(str(clip), out=str(tmp_path / "set"), teacher=TEACHER))
+
+
+def test_another_teacher_does_not_resume(clip, tmp_path):
+    label(LabelConfig(str(clip), out=str(tmp_path / "set"), teacher=TEACHER, limit=1))
+    with pytest.raises(UserError, match=r"teacher\.max_disp = 16, this run has 32"):
+        label(LabelConfig(str(clip), out=str(tmp_path / "set"), teacher=TeacherOptions(max_disp=32)))
+
+
+def test_video_with_a_broken_frame(tmp_path):
+    path = tmp_path / "clip.avi"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"png "), 10, (2 * WIDTH, HEIGHT))
+    for number in range(8):
+        writer.write(np.concatenate(views(number), axis=1)[:, :, ::-1])
+    writer.release()
+    data = bytearray(path.read_bytes())
+    starts = [position for position in range(len(data)) if data.startswith(b"\x89PNG", position)]
+    data[starts[4] : starts[4] + 60] = bytes(60)
+    path.write_bytes(data)
+    label(LabelConfig(str(path), out=str(tmp_path / "set"), teacher=TEACHER))
+    labels = LabelSet.open(tmp_path / "set")
+    lost = labels.manifest["skipped"]["frame cannot be decoded"]["frames"]
+    assert lost in (["000004"], ["000004", "000005"])
+    assert len(labels) == 8 - len(lost)
+    assert str(path) in labels.manifest["made_from"]
+    for name, frame in zip(labels.names, labels, strict=True):
+        np.testing.assert_array_equal(frame.left, views(int(name))[0])
+
+
+def journal_lines(out):
+    journal = out / "journal.jsonl"
+    return journal.read_bytes().count(b"\n") if journal.exists() else 0
+
+
+def wait_for_lines(process, out, count, seconds=60):
+    """Wait until the journal has that many lines or the process is over."""
+    end = time.monotonic() + seconds
+    while process.poll() is None and journal_lines(out) < count:
+        assert time.monotonic() < end, "labelling makes no progress"
+        time.sleep(0.002)
+
+
+def test_killed_at_random_moments_it_ends_with_the_same_set(tmp_path):
+    clip = make_clip(tmp_path / "clip", 40)
+    (clip / "left/000011.png").unlink()
+    subprocess.run(arguments(clip, tmp_path / "whole"), check=True, capture_output=True)
+    out, choice, kills, before = tmp_path / "set", random.Random(5), 0, 0
+    for target in (0, 1, 9, 17, 25, 33):
+        process = subprocess.Popen(arguments(clip, out), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        wait_for_lines(process, out, target)
+        time.sleep(choice.uniform(0, 0.03))
+        process.kill()
+        process.communicate()
+        kills += process.returncode == -signal.SIGKILL
+        assert journal_lines(out) >= before, "a finished frame was lost"
+        before = journal_lines(out)
+        if before:
+            LabelSet.open(out).verify()
+    assert kills >= 4
+    subprocess.run(arguments(clip, out), check=True, capture_output=True)
+    assert contents(out) == contents(tmp_path / "whole")
+
+
+def test_ctrl_c_keeps_what_is_finished_and_exits_with_130(tmp_path):
+    clip, out = make_clip(tmp_path / "clip", 40), tmp_path / "set"
+    process = subprocess.Popen(arguments(clip, out), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    wait_for_lines(process, out, 4)
+    process.send_signal(signal.SIGINT)
+    stdout, stderr = process.communicate(timeout=30)
+    assert process.returncode == 130, stderr
+    assert stdout == ""
+    assert "Traceback" not in stderr
+    labels = LabelSet.open(out)
+    labels.verify()
+    assert 4 <= len(labels) < 40
+    assert not labels.finished
+    assert not list(out.glob("*/.*")), "no torn file is left"
+    done = subprocess.run(arguments(clip, out), check=True, capture_output=True, text=True)
+    assert done.stdout.splitlines()[-1] == str(out)
+    assert f"{len(labels)} of 40 frames are done" in done.stderr
+    assert len(LabelSet.open(out)) == 40
+
+
+def test_a_full_disk_ends_in_one_line_and_goes_on_when_there_is_space(tmp_path):
+    """On a real file system of 600 kB, in a mount namespace of its own."""
+    clip, disk = make_clip(tmp_path / "clip", 20), tmp_path / "disk"
+    disk.mkdir()
+    inside = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-ec"]
+    probe = [*inside, f"mount -t tmpfs -o size=600k tmpfs {disk}"]
+    if shutil.which("unshare") is None or subprocess.run(probe, capture_output=True).returncode:
+        pytest.skip("this machine lets no test mount a small file system (unshare, mount)")
+    command = " ".join(arguments(clip, disk / "set", "--links", "false"))
+    script = f"""
+        mount -t tmpfs -o size=600k tmpfs {disk}
+        {command} 2> {tmp_path}/first.err && exit 90 || echo $? > {tmp_path}/first.rc
+        cp -r {disk}/set {tmp_path}/full
+        mount -o remount,size=50m {disk}
+        {command} 2> {tmp_path}/second.err
+        cp -r {disk}/set {tmp_path}/whole
+    """
+    subprocess.run([*inside, script], check=True, env={**os.environ, "TMPDIR": str(tmp_path)})
+    assert (tmp_path / "first.rc").read_text().strip() == "2"
+    message = (tmp_path / "first.err").read_text().splitlines()[-1]
+    assert "no space left on the disk" in message
+    assert "Traceback" not in (tmp_path / "first.err").read_text()
+    full = LabelSet.open(tmp_path / "full")
+    full.verify()
+    assert 0 < len(full) < 20
+    assert f"{len(full)} of 20 frames are done" in (tmp_path / "second.err").read_text()
+    whole = LabelSet.open(tmp_path / "whole")
+    whole.verify()
+    assert len(whole) == 20
