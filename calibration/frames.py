@@ -66,8 +66,8 @@ def choose_frames(total: int, count: int, *, seed: int) -> list[int]:
         raise UserError("the label set has no frame to calibrate on", fix="run `stereodistill label` first")
     if count >= total:
         return list(range(total))
-    draws = np.random.default_rng(seed).random(count)
-    return [int((stretch + draw) * total / count) for stretch, draw in enumerate(draws)]
+    borders = np.arange(count + 1) * total // count
+    return np.random.default_rng(seed).integers(borders[:-1], borders[1:]).tolist()
 
 
 def read_fitted(

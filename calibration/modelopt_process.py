@@ -12,6 +12,7 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from calibration.frames import FrameRecord
 from calibration.modelopt_request import ModeloptRequest
 from stereo.artifacts import disk_error
 from stereo.errors import UserError
-from stereo.progress import progress
+from stereo.progress import Ticker, progress
 
 WORKER = "calibration.modelopt_worker"
 # Nothing here needs the network: no model hub, no telemetry.
@@ -81,12 +82,16 @@ def follow(child: subprocess.Popen[str], *, total: int) -> dict[str, Any]:
     frames: list[FrameRecord] = []
     content: dict[str, Any] = {}
     assert child.stdout is not None
-    with progress("calibrating", total) as ticker:
+    with ExitStack() as stack:
+        ticker: Ticker | None = None
         for line in child.stdout:
             content = json.loads(line)
-            if content["event"] == "frame":
-                frames.append(FrameRecord(**content["record"]))
-                ticker.advance(note=frames[-1].name)
+            if content["event"] != "frame":
+                continue
+            # Started by the first frame, so that loading modelopt does not count against the frames' rate.
+            ticker = ticker or stack.enter_context(progress("calibrating", total))
+            frames.append(FrameRecord(**content["record"]))
+            ticker.advance(note=frames[-1].name)
     return {"frames": frames, "last": content.get("event"), "content": content}
 
 

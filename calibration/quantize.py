@@ -209,12 +209,12 @@ def work_folder(out: Path) -> Iterator[Path]:
     Raises:
         UserError: `out` is a file or cannot be written, or the disk is full.
     """
-    if out.exists() and not out.is_dir():
-        raise UserError("is a file, not a folder", where=out, fix="choose another --out")
     existed = out.exists()
     try:
         out.mkdir(parents=True, exist_ok=True)
         folder = Path(tempfile.mkdtemp(prefix=".quantize.", dir=out)).resolve()
+    except (FileExistsError, NotADirectoryError) as error:
+        raise UserError("is a file, not a folder, or lies below one", where=out, fix="choose another --out") from error
     except OSError as error:
         raise disk_error(error, out) from error
     try:

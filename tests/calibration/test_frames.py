@@ -1,0 +1,90 @@
+import numpy as np
+import pytest
+
+from calibration.frames import FEW_FRAMES, FrameRecord, choose_frames, describe, read_fitted
+from stereo.errors import UserError
+from stereo.label_set import LabelledFrame, LabelSet
+from stereo.label_set_writer import LabelSetWriter
+
+
+@pytest.mark.parametrize(("total", "count"), [(51, 16), (1000, 64), (17, 16), (7, 1)])
+def test_one_frame_is_drawn_from_every_stretch(total, count):
+    chosen = choose_frames(total, count, seed=3)
+    assert len(chosen) == len(set(chosen)) == count
+    for stretch, index in enumerate(chosen):
+        assert stretch * total // count <= index < (stretch + 1) * total // count
+
+
+def test_choice_depends_on_the_seed_and_nothing_else():
+    assert choose_frames(1000, 64, seed=1) == choose_frames(1000, 64, seed=1)
+    assert choose_frames(1000, 64, seed=1) != choose_frames(1000, 64, seed=2)
+
+
+def test_all_frames_when_there_are_not_more():
+    assert choose_frames(5, 64, seed=0) == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize(("total", "count", "words"), [(0, 8, "no frame"), (8, 0, "0 calibration frames")])
+def test_nothing_to_choose_is_refused(total, count, words):
+    with pytest.raises(UserError, match=words):
+        choose_frames(total, count, seed=0)
+
+
+@pytest.fixture
+def labels(tmp_path):
+    """Three frames of different sizes."""
+    random = np.random.default_rng(0)
+    writer = LabelSetWriter(tmp_path / "set", identity={"source": {}, "teacher": {}}, max_disp=64)
+    for index, size in enumerate([(64, 96), (50, 80), (128, 192)]):
+        left, right = random.integers(0, 255, (2, *size, 3), np.uint8)
+        writer.add(index, LabelledFrame(f"{index}", left, right, np.ones(size, np.float32), np.ones(size, np.float32)))
+    return LabelSet.open(writer.finish())
+
+
+def test_frames_come_at_the_graphs_size_as_raw_rgb(labels):
+    records = []
+    for index in range(3):
+        left, right, record = read_fitted(labels, index, (64, 96))
+        assert left.shape == right.shape == (1, 3, 64, 96)
+        assert left.dtype == np.float32
+        records.append(record)
+    assert [record.fit for record in records] == ["as is", "padded", "scaled"]
+    frame = labels.read(0)
+    left, right, _ = read_fitted(labels, 0, (64, 96))
+    np.testing.assert_array_equal(left[0].transpose(1, 2, 0), frame.left)
+    np.testing.assert_array_equal(right[0].transpose(1, 2, 0), frame.right)
+    padded, _, _ = read_fitted(labels, 1, (64, 96))
+    np.testing.assert_array_equal(padded[0, :, :50, :80].transpose(1, 2, 0), labels.read(1).left)
+    assert len({record.sha256 for record in records}) == 3
+
+
+def test_checksum_tells_which_eye_is_which(labels, tmp_path):
+    frame = labels.read(0)
+    writer = LabelSetWriter(tmp_path / "swapped", identity={"source": {}, "teacher": {}}, max_disp=64)
+    writer.add(0, LabelledFrame(frame.name, frame.right, frame.left, frame.disparity, frame.confidence))
+    swapped = LabelSet.open(writer.finish())
+    assert read_fitted(swapped, 0, (64, 96))[2].sha256 != read_fitted(labels, 0, (64, 96))[2].sha256
+
+
+def record(index, sha256, fit="as is"):
+    return FrameRecord(index, str(index), fit, sha256, 0.0)
+
+
+def test_manifest_counts_what_was_fitted():
+    records = [record(0, "a"), record(1, "b", "padded"), record(2, "c", "scaled"), record(3, "d", "scaled")]
+    told = describe(records, total=9, asked=4, seed=5)
+    assert told["fits"] == {"as is": 1, "padded": 1, "scaled": 2}
+    assert (told["used"], told["asked_for"], told["in_label_set"], told["seed"]) == (4, 4, 9, 5)
+    assert [frame["name"] for frame in told["frames"]] == ["0", "1", "2", "3"]
+
+
+def test_few_and_identical_frames_are_warned_about_with_numbers(caplog):
+    describe([record(index, "same") for index in range(4)], total=4, asked=64, seed=0)
+    text = caplog.text
+    assert "on 4 frames (64 asked for, the label set has 4)" in text
+    assert "only 1 of the 4" in text
+
+
+def test_enough_different_frames_need_no_warning(caplog):
+    describe([record(index, str(index)) for index in range(FEW_FRAMES)], total=99, asked=FEW_FRAMES, seed=0)
+    assert not caplog.records
