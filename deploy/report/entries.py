@@ -187,7 +187,8 @@ def _ratio(entry: Entry, entries: Iterable[Entry]) -> Ratio | None:
     base = fp32_of(entry, entries)
     if base is None or base.latency is None:
         return None
-    return Ratio(entry.latency.p50_ms / base.latency.p50_ms, interleaved=False)
+    # The FP32 variant itself is 1 by definition, not by comparing two runs.
+    return Ratio(entry.latency.p50_ms / base.latency.p50_ms, interleaved=base is entry)
 
 
 def datasets(entries: Iterable[Entry]) -> dict[str, list[tuple[str, str]]]:

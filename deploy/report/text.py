@@ -16,12 +16,9 @@ def number(value: float | None, *, digits: int = 3) -> str:
         return NOT_MEASURED
     if value == 0:
         return "0"
-    decimals = max(0, digits - 1 - _exponent(value))
-    return f"{value:.{decimals}f}"
-
-
-def _exponent(value: float) -> int:
-    return int(f"{abs(value):e}".split("e")[1])
+    # The exponent after rounding, so that 9.996 is 10.0 and not 10.00.
+    exponent = int(f"{value:.{digits - 1}e}".split("e")[1])
+    return f"{value:.{max(0, digits - 1 - exponent)}f}"
 
 
 def place(entry: Entry) -> str:

@@ -1,0 +1,340 @@
+"""deploy.report: one offline page, the same for the same rows, with nothing a name could inject."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import dataclasses
+import hashlib
+import html.parser
+import io
+import json
+import re
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from deploy.config import EvaluateConfig, ProfileConfig, ReportConfig
+from deploy.evaluate import evaluate
+from deploy.profile import profile
+from deploy.report.charts import figure, latency_axis, point_labels
+from deploy.report.entries import make_entries
+from deploy.report.markdown import escape, markdown
+from deploy.report.pictures import BUDGET_BYTES, encode_all
+from deploy.report.report import page, report
+from deploy.report.spreadsheet import safe, spreadsheet
+from deploy.report.text import number
+from deploy.results import ImageAccuracy, ModelFacts, Pictures, Place, ResultRow, write_results
+from stereo.cli import main
+from stereo.errors import UserError
+from stereo.pictures import write_png
+
+EVIL = "</script><script>alert(1)</script><img src=x onerror=alert(2)>\"'`|[a](javascript:alert(3))"
+
+
+class Page(html.parser.HTMLParser):
+    """Tags, attributes and text outside scripts and styles."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.words: list[str] = []
+        self.raw: list[str] = []
+        self._inside = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        self._inside = tag
+        if tag in ("script", "style"):
+            self.raw.append("")
+
+    def handle_endtag(self, tag: str) -> None:
+        self._inside = ""
+
+    def handle_data(self, data: str) -> None:
+        if self._inside in ("script", "style"):
+            self.raw[-1] += data
+        else:
+            self.words.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.words).split())
+
+
+@pytest.fixture(autouse=True)
+def _packages() -> None:
+    pytest.importorskip("plotly")
+    pytest.importorskip("jinja2")
+
+
+@pytest.fixture(scope="module")
+def rendered(rows: list[ResultRow]) -> str:
+    """The page of the plain rows."""
+    return page("The title", make_entries(rows))
+
+
+def test_page_holds_the_numbers_and_says_what_is_missing(rendered: str) -> None:
+    text = Page(rendered).text
+    for expected in ("The title", "200", "95.0", "0.47", "2.15", "not measured", "1.00 on 80.0 % of the pixels",
+                     "reference points", "1.50 (2 of 3 images)", "not a student", "no file"):  # fmt: skip
+        assert expected in text
+    assert "measured" in text
+    assert "nan" not in text.lower().replace("nano", "")
+
+
+def test_page_loads_nothing_from_anywhere(rendered: str) -> None:
+    for tag, attributes in Page(rendered).tags:
+        for name in ("src", "href", "action", "data", "poster"):
+            value = attributes.get(name) or ""
+            assert not value or value.startswith(("data:", "#")), (tag, value[:80])
+    style = Page(rendered).raw[0]
+    assert "url(" not in style
+    assert "@import" not in style
+    assert len(rendered) < 8_000_000
+
+
+def test_policy_allows_these_scripts_and_nothing_else(rendered: str) -> None:
+    parsed = Page(rendered)
+    policy = next(a["content"] for t, a in parsed.tags if t == "meta" and "http-equiv" in a)
+    assert policy is not None
+    assert policy.startswith("default-src 'none'; img-src data: blob:")
+    assert "'unsafe-eval'" not in policy
+    scripts = [a for t, a in parsed.tags if t == "script"]
+    assert [a.get("type") for a in scripts] == ["application/json", None, None]
+    for code in parsed.raw[-2:]:
+        digest = base64.b64encode(hashlib.sha256(code.encode()).digest()).decode()
+        assert f"'sha256-{digest}'" in policy
+
+
+def test_same_rows_same_bytes(rows: list[ResultRow], rendered: str) -> None:
+    assert page("The title", make_entries(rows)) == rendered
+
+
+def every_string_evil(kind: type, value: object) -> object:
+    """The same dataclass with every free text replaced; numbers and fixed words stay."""
+    changes = {}
+    for field in dataclasses.fields(kind):  # type: ignore[arg-type]
+        old = getattr(value, field.name)
+        if isinstance(old, str) and field.name not in ("role", "kind", "precision", "made_at"):
+            changes[field.name] = f"{EVIL} {field.name}"
+        elif isinstance(old, dict):
+            changes[field.name] = {f"runtime.{EVIL}": EVIL}
+    return dataclasses.replace(value, **changes)  # type: ignore[type-var]
+
+
+def evil_rows(rows: list[ResultRow], pictures: Pictures) -> list[ResultRow]:
+    altered = []
+    for row in rows:
+        accuracy = tuple(every_string_evil(ImageAccuracy, item) for item in row.accuracy)
+        altered.append(dataclasses.replace(
+            every_string_evil(ResultRow, row),  # type: ignore[type-var]
+            model=every_string_evil(ModelFacts, row.model), place=every_string_evil(Place, row.place),
+            accuracy=accuracy, problems=(EVIL,), pictures=(pictures,) * len(accuracy),
+        ))  # fmt: skip
+    return altered
+
+
+@pytest.fixture
+def evil_page(tmp_path: Path, rows: list[ResultRow]) -> str:
+    """A page in which every free text tries to break out."""
+    write_png(tmp_path / "a.png", np.full((8, 8, 3), 90, np.uint8))
+    file = str(tmp_path / "a.png")
+    return page(EVIL, make_entries(evil_rows(rows, Pictures(EVIL, file, file, file, file))))
+
+
+def test_names_cannot_inject(evil_page: str, rendered: str) -> None:
+    parsed = Page(evil_page)
+    assert {tag for tag, _ in parsed.tags} <= {tag for tag, _ in Page(rendered).tags} | {"img", "figure", "figcaption",
+                                                                                        "ul", "li", "i"}  # fmt: skip
+    assert len([tag for tag, _ in parsed.tags if tag == "script"]) == 3
+    for tag, attributes in parsed.tags:
+        assert not [name for name in attributes if name.startswith("on")], (tag, attributes)
+        assert tag != "img" or (attributes["src"] or "").startswith("data:image/jpeg;base64,")
+        assert not (attributes.get("href") or "").startswith("javascript")
+    assert "alert(1)" in parsed.text
+    figures = json.loads(parsed.raw[1])
+    hover = figures[0]["0:epe_px"]["data"][0]["hovertext"][0]
+    assert "<script" not in hover
+    assert "<img" not in hover
+    assert "&lt;script&gt;" in hover
+
+
+def test_markdown_escapes_names_and_keeps_its_tables_whole(tmp_path: Path, rows: list[ResultRow]) -> None:
+    write_png(tmp_path / "a.png", np.full((8, 8, 3), 90, np.uint8))
+    file = str(tmp_path / "a.png")
+    text = markdown(EVIL, make_entries(evil_rows(rows, Pictures(EVIL, file, file, file, file))))
+    assert "<script" not in text
+    assert not re.search(r"(?<!\\)\]\(", text)
+    for block in text.split("\n\n"):
+        if block.startswith("|"):
+            assert len({len(re.findall(r"(?<!\\)\|", line)) for line in block.splitlines()}) == 1
+
+
+def test_markdown_has_verdict_tables_and_provenance(rows: list[ResultRow]) -> None:
+    text = markdown("T", make_entries(rows))
+    assert "the fastest variant is nano fp32 (openvino bf16)" in text
+    assert "## another board" in text
+    assert "| 1.50 (2 of 3 images) |" in text
+    assert "- commit" not in text
+    assert "commit c0ffee" in text
+    assert escape("a_b*c\nd") == r"a\_b\*c d"
+
+
+def test_spreadsheet_has_a_line_per_entry_and_dataset_and_empty_cells(rows: list[ResultRow]) -> None:
+    lines = list(csv.DictReader(io.StringIO(spreadsheet(make_entries(rows)))))
+    assert len(lines) == 7
+    other = next(line for line in lines if line["device"] == "another board")
+    assert (other["epe_px"], other["p50_ms"]) == ("", "30.0")
+    teacher = next(line for line in lines if line["variant"] == "teacher fp32")
+    assert (teacher["p50_ms"], teacher["images"], teacher["masks"]) == ("", "3", "noc pixels on 3 images")
+
+
+@pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@SUM(A1)", "\tx"])
+def test_spreadsheet_cells_are_no_formulas(text: str) -> None:
+    assert safe(text) == f"'{text}"
+    assert safe(-1.5) == -1.5
+    assert safe("plain") == "plain"
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(None, "not measured"), (0.0, "0"), (0.1234, "0.123"), (9.996, "10.0"), (98.76, "98.8"), (212.4, "212"),
+     (12345.6, "12346"), (-1.5, "-1.50")],
+)  # fmt: skip
+def test_numbers(value: float | None, text: str) -> None:
+    assert number(value) == text
+
+
+def test_plot_holds_complete_entries_and_lines_for_references_without_latency(rows: list[ResultRow]) -> None:
+    entries = [entry for entry in make_entries(rows) if entry.place.device == "a board"]
+    plot = figure(entries, "pairs", "epe_px", images=3)
+    points = {text for trace in plot["data"] for text in trace["text"]}
+    by_number = {str(entry.number): entry for entry in entries}
+    assert {by_number[p].place.runtime for p in points} == {"openvino"}
+    assert len(points) == 3
+    assert {note["text"].split(" ", 1)[1] for note in plot["layout"]["annotations"]} == {
+        "teacher fp32", "SGBM on 80.0 % of the pixels",
+    }  # fmt: skip
+
+
+def test_points_on_each_other_share_a_label(make_row: Callable[..., ResultRow]) -> None:
+    rows = [
+        row
+        for precision, p50_ms, epe in (("fp32", 100.0, 2.0), ("fp16", 101.0, 2.0), ("int8", 50.0, 2.1))
+        for row in (make_row(precision=precision, p50=p50_ms), make_row(precision=precision, epe=[epe]))
+    ]
+    labels = point_labels(make_entries(rows), "pairs", "epe_px")
+    assert sorted(labels.values()) == ["", "1", "2, 3"]
+
+
+def test_latencies_far_apart_get_a_logarithmic_axis(make_row: Callable[..., ResultRow]) -> None:
+    near = make_entries([make_row(p50=10.0), make_row(hint="bf16", p50=20.0)])
+    far = make_entries([make_row(p50=10.0), make_row(hint="bf16", p50=1000.0)])
+    assert "type" not in latency_axis(near)
+    assert latency_axis(far)["type"] == "log"
+
+
+def test_pictures_keep_to_the_budget() -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (40, 600, 900, 3), dtype=np.uint8)
+    encoded = encode_all({str(index): picture for index, picture in enumerate(noise)})
+    assert sum(map(len, encoded.values())) <= BUDGET_BYTES
+
+
+def test_a_picture_that_is_gone_is_named(rows: list[ResultRow], tmp_path: Path) -> None:
+    gone = str(tmp_path / "gone.png")
+    broken = dataclasses.replace(rows[1], pictures=(Pictures("image 0", gone, gone, gone, gone),))
+    with pytest.raises(UserError, match="picture that the results file names is gone"):
+        page("T", make_entries([broken]))
+
+
+def test_out_must_be_a_page(tmp_path: Path, rows: list[ResultRow]) -> None:
+    write_results(tmp_path / "r.json", rows)
+    with pytest.raises(UserError, match="is an HTML page"):
+        report(ReportConfig([str(tmp_path / "r.json")], out=str(tmp_path / "r.json")))
+
+
+@pytest.mark.parametrize("content", ["{}", '{"schema": "stereodistill results", "schema_version": 9, "rows": []}'])
+def test_files_that_are_no_results(tmp_path: Path, content: str, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "r.json").write_text(content)
+    assert main(["report", str(tmp_path / "r.json"), "--out", str(tmp_path / "report.html")]) == 2
+    assert len(capsys.readouterr().err.splitlines()) == 1
+    assert not (tmp_path / "report.html").exists()
+
+
+def test_empty_results_file(tmp_path: Path) -> None:
+    write_results(tmp_path / "r.json", [])
+    with pytest.raises(UserError, match="hold no rows"):
+        report(ReportConfig([str(tmp_path / "r.json")], out=str(tmp_path / "report.html")))
+
+
+def test_from_profile_and_evaluate_to_the_three_files(
+    tmp_path: Path, network: Path, pairs_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("onnxruntime")
+    results, out = str(tmp_path / "results.json"), tmp_path / "report.html"
+    profile(ProfileConfig([str(network)], out=results, runs=3, memory=False))
+    evaluate(EvaluateConfig([str(network)], data=str(pairs_folder), out=results))
+    capsys.readouterr()
+    assert main(["report", results, "--out", str(out), "--title", "Toy"]) == 0
+    assert capsys.readouterr().out == f"{out}\n"
+    parsed = Page(out.read_text(encoding="utf-8"))
+    assert len([tag for tag, _ in parsed.tags if tag == "img"]) == 2 * 4
+    assert "averaged over 2 images" in (tmp_path / "report.md").read_text(encoding="utf-8")
+    (line,) = csv.DictReader(io.StringIO((tmp_path / "results.csv").read_text(encoding="utf-8")))
+    assert float(line["p50_ms"]) > 0
+    assert float(line["epe_px"]) > 0
+
+
+def browse(browser: str, path: Path, profile_folder: Path) -> subprocess.CompletedProcess[str]:
+    switches = "headless no-sandbox disable-gpu disable-background-networking no-first-run disable-dev-shm-usage"
+    flags = [f"--{switch}" for switch in switches.split()]
+    flags += ["--enable-logging=stderr", "--virtual-time-budget=5000", f"--user-data-dir={profile_folder}"]
+    return subprocess.run([browser, *flags, "--dump-dom", path.as_uri()], capture_output=True, text=True, timeout=180)
+
+
+def console(done: subprocess.CompletedProcess[str]) -> list[str]:
+    return [line for line in done.stderr.splitlines() if ":CONSOLE" in line]
+
+
+@pytest.fixture
+def browser() -> str:
+    """A headless browser, or a skip."""
+    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if found is None:
+        pytest.skip("no chromium or google-chrome on this machine")
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("which", ["plain", "evil"])
+def test_real_browser_draws_it_without_errors(
+    tmp_path: Path, rendered: str, evil_page: str, which: str, browser: str
+) -> None:
+    path = tmp_path / "report.html"
+    path.write_text({"plain": rendered, "evil": evil_page}[which], encoding="utf-8")
+    done = browse(browser, path, tmp_path / "profile")
+    # Blocked requests and refused scripts are console messages too, because of the page's own policy.
+    assert console(done) == []
+    drawn = Page(done.stdout)
+    assert sum(tag == "svg" and "main-svg" in (a.get("class") or "") for tag, a in drawn.tags) >= 2
+    assert not [a for _, a in drawn.tags if "onerror" in a]
+    assert len([tag for tag, _ in drawn.tags if tag == "script"]) == 3
+    pressed = [a.get("data-value") for tag, a in drawn.tags if tag == "button" and a.get("aria-pressed") == "true"]
+    assert pressed[0] == "epe_px"
+
+
+@pytest.mark.slow
+def test_policy_stops_what_would_be_injected(tmp_path: Path, rendered: str, browser: str) -> None:
+    """The counterpart: a script and a picture from elsewhere are refused, and the check above would see it."""
+    path = tmp_path / "report.html"
+    added = "<script>document.title = 'injected'</script><img src='http://127.0.0.1:9/x.png'>"
+    path.write_text(rendered.replace("</main>", f"</main>{added}"), encoding="utf-8")
+    done = browse(browser, path, tmp_path / "profile")
+    assert len(console(done)) >= 2
+    assert "<title>injected" not in done.stdout

@@ -1,0 +1,75 @@
+"""deploy.doctor: tells what is there, what is missing, what is broken, and stays alive itself."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from deploy import device, doctor
+from deploy.device import cpu_features, device_name, memory_mb
+from deploy.doctor import Part, find_all
+from stereo.cli import main
+
+
+@pytest.fixture
+def broken_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Part:
+    """A package whose import fails with something else than ImportError, as mismatched GPU builds do."""
+    (tmp_path / "broken_runtime.py").write_text("raise RuntimeError('operator nms does not exist')\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    return Part("broken_runtime", "broken-runtime", "train", "nothing")
+
+
+def test_present_missing_and_broken_are_told_apart(broken_package: Part) -> None:
+    parts = (
+        Part("numpy", "numpy", "train", "arrays"),
+        Part("package_that_is_not_there", "not-there", "rtx", "nothing"),
+        broken_package,
+    )
+    present, missing, broken = find_all(parts)
+    assert (present.version, present.problem) == (np.__version__, None)
+    assert (missing.version, missing.problem) == (None, "not installed: pip install 'stereodistill[rtx]'")
+    assert broken.version is None
+    assert broken.problem is not None
+    assert broken.problem.startswith("broken: RuntimeError: operator nms does not exist")
+
+
+def test_json_and_table(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(doctor, "PARTS", (Part("numpy", "numpy", "train", "arrays"),))
+    assert main(["doctor", "--json", "true"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["parts"][0]["name"] == "numpy"
+    assert told["machine"]["python"].count(".") == 2
+    assert main(["doctor"]) == 0
+    table = capsys.readouterr().out
+    assert "numpy" in table
+    assert "works" in table
+
+
+def test_every_part_names_an_extra_that_exists() -> None:
+    text = (Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8")
+    extras = text.split("[project.optional-dependencies]")[1].split("[project.scripts]")[0]
+    assert all(f"\n{part.extra} = [" in extras for part in doctor.PARTS)
+
+
+def test_processor_and_board_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cpu = tmp_path / "cpuinfo"
+    cpu.write_text("processor\t: 0\nmodel name\t: Fast CPU 9000\nflags\t\t: fpu avx512_bf16 amx_int8 sse2\n")
+    monkeypatch.setattr(device, "CPU_INFO", cpu)
+    monkeypatch.setattr(device, "BOARD", tmp_path / "none")
+    assert device_name().startswith("Fast CPU 9000, ")
+    assert cpu_features() == ["avx512_bf16", "amx_int8"]
+    board = tmp_path / "model"
+    board.write_bytes(b"NVIDIA Jetson AGX Orin Developer Kit\0")
+    monkeypatch.setattr(device, "BOARD", board)
+    assert device_name() == "NVIDIA Jetson AGX Orin Developer Kit"
+
+
+def test_memory_is_total_and_available() -> None:
+    found = memory_mb()
+    if found is None:
+        pytest.skip("this system has no /proc/meminfo")
+    total, available = found
+    assert 0 < available <= total
