@@ -15,8 +15,9 @@ import numpy as np
 import torch
 
 from distill.photometry import PhotometricOptions, photometry
+from distill.scene_furniture import turned
 from distill.scene_geometry import Cameras, Floats
-from distill.scene_layout import World, turned
+from distill.scene_layout import World
 from distill.scene_street import street_world
 from distill.scene_textures import bank_for
 from distill.scenes import SceneBatch, render_world

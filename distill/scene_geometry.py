@@ -1,10 +1,11 @@
 """Surfaces of procedural scenes, cameras, and the closed forms by which a pixel meets a surface.
 
-Every surface is a flat patch or a quadric (ellipsoid, cylinder, cone) posed in the world. A pixel's ray is
-r = (x', y', 1) in camera axes, a point on it X = r / w with w the inverse depth. In these terms a plane is *affine* in
-the pixel, w = a x + b y + c, and a quadric is a quadratic equation in w: no iteration, for either eye. Disparity is
-focal × baseline × w. The unit of length is the baseline; axes are x right, y down, z forward.
-This file is numpy in float64 on a few hundred rows; `distill.scene_raster` evaluates the rows per pixel with torch.
+Every surface is a flat patch, a patch with waves on it, or a quadric (ellipsoid, cylinder, cone, bowl) posed in the
+world. A pixel's ray is r = (x', y', 1) in camera axes, a point on it X = r / w with w the inverse depth. In these terms
+a plane is *affine* in the pixel, w = a x + b y + c, a quadric is a quadratic equation in w, and waves take a few Newton
+steps from the plane; the same for either eye. Disparity is focal × baseline × w. The unit of length is the baseline;
+axes are x right, y down, z forward.
+This file is numpy in float64 on a few hundred rows; `distill.scene_fragments` evaluates the rows per pixel with torch.
 
 Shape legend: S surfaces, V views, I items (a surface seen by a view).
 """
@@ -19,7 +20,8 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-FLAT, QUADRIC = 0, 1
+FLAT, QUADRIC, WAVY = 0, 1, 2
+WAVES = 3
 
 
 @dataclasses.dataclass
@@ -29,12 +31,14 @@ class Surfaces:
     Args:
         scene: (S,) which scene the surface belongs to.
         thing: (S,) which object of the batch it is part of; objects have one material.
-        kind: (S,) FLAT or QUADRIC.
+        kind: (S,) FLAT, QUADRIC or WAVY.
         centre: (S, 3) in the world.
         rotation: (S, 3, 3), rows are the local unit axes in the world; the third is a flat patch's normal.
         half: (S, 3) half extents along them; infinite for unbounded planes.
         cut: (S,) silhouette of a flat patch, see `distill.scene_shapes`; 0 is the full rectangle.
-        bend: (S, 2) coefficients (m, l) of a quadric p1² + p2² + m p3² + l p3 = 1, |p3| <= 1, in local units of `half`.
+        bend: (S, 3) coefficients (m, l, k) of a quadric p1² + p2² + m p3² + l p3 = k, |p3| <= 1, in units of `half`.
+        waves: (S, WAVES, 4) relief of a WAVY patch along its normal, the sum of a sin(k1 p1 + k2 p2 + phase) with rows
+            (k1, k2, phase, a): p in units of `half`, a in world units.
     """
 
     scene: Ints
@@ -45,6 +49,7 @@ class Surfaces:
     half: Floats
     cut: Ints
     bend: Floats
+    waves: Floats
 
     def __len__(self) -> int:
         return len(self.scene)
@@ -57,21 +62,34 @@ def join(parts: list[Surfaces]) -> Surfaces:
 
 
 def flat(
-    scene: Ints, thing: Ints, centre: Floats, rotation: Floats, half: Floats, *, cut: Ints | None = None
-) -> Surfaces:
-    """Flat patches; `half` is (S, 2)."""
+    scene: Ints, thing: Ints, centre: Floats, rotation: Floats, half: Floats, *,
+    cut: Ints | None = None, waves: Floats | None = None,
+) -> Surfaces:  # fmt: skip
+    """Flat patches, or wavy ones; `half` is (S, 2)."""
     count = len(scene)
     half3 = np.concatenate([half, np.ones((count, 1))], 1)
     cut = np.zeros(count, np.int64) if cut is None else cut
-    kind = np.full(count, FLAT)
-    return Surfaces(scene, thing, kind, centre, rotation, half3, cut, np.zeros((count, 2)))
+    kind = np.full(count, FLAT if waves is None else WAVY)
+    waves = np.zeros((count, WAVES, 4)) if waves is None else waves
+    return Surfaces(scene, thing, kind, centre, rotation, half3, cut, np.zeros((count, 3)), waves)
 
 
 def quadrics(scene: Ints, thing: Ints, centre: Floats, rotation: Floats, half: Floats, bend: Floats) -> Surfaces:
-    """Ellipsoids (bend 1, 0), open cylinders (0, 0), cones (negative, positive); `half` is (S, 3)."""
+    """Quadrics with half extents (S, 3) and one bend for all, (3,); `BENDS` names some."""
     count = len(scene)
-    kind = np.full(count, QUADRIC)
-    return Surfaces(scene, thing, kind, centre, rotation, half, np.zeros(count, np.int64), bend)
+    kind, cut = np.full(count, QUADRIC), np.zeros(count, np.int64)
+    bends = np.tile(np.asarray(bend, np.float64), (count, 1))
+    return Surfaces(scene, thing, kind, centre, rotation, half, cut, bends, np.zeros((count, WAVES, 4)))
+
+
+# Radius against the third coordinate p: 1; sqrt(1 - p²); (1 + p) / 2; sqrt((1 + p) / 2); sqrt((1 + p²) / 2).
+BENDS = {
+    "cylinder": np.array([0.0, 0.0, 1.0]),
+    "ellipsoid": np.array([1.0, 0.0, 1.0]),
+    "cone": np.array([-0.25, -0.5, 0.25]),
+    "bowl": np.array([0.0, -0.5, 0.5]),
+    "spool": np.array([-0.5, 0.0, 0.5]),
+}
 
 
 def box_faces(scene: Ints, thing: Ints, centre: Floats, rotation: Floats, half: Floats) -> Surfaces:
@@ -120,10 +138,10 @@ class Items:
     Args:
         view: (I,) index of the view.
         surface: (I,) index into the surfaces.
-        kind: (I,) FLAT or QUADRIC.
-        rows: (I, 3, 3) affine functions of the pixel, coefficients of (x, y, 1). FLAT: local u × w, local v × w without
-            their constant, and w. QUADRIC: the local ray direction.
-        constants: (I, 3) FLAT: constants of u and v. QUADRIC: the local position of the eye.
+        kind: (I,) FLAT, QUADRIC or WAVY.
+        rows: (I, 3, 3) affine functions of the pixel, coefficients of (x, y, 1). QUADRIC: the local ray direction q.
+            FLAT, WAVY: q1, q2, and the inverse depth of the plane.
+        constants: (I, 3) the local position e of the eye: a point at inverse depth w is p = e + q / w.
         window: (I, 4) pixels x0, y0, x1, y1 (exclusive) that contain the item; empty when it cannot be seen.
     """
 
@@ -150,7 +168,7 @@ def project(surfaces: Surfaces, cameras: Cameras, size: tuple[int, int], *, near
     finite_half = np.where(np.isfinite(surfaces.half), surfaces.half, 1.0)
     scaled = axes / finite_half[..., None]
     eye = -np.einsum("sij,sj->si", scaled, centre)
-    is_flat = surfaces.kind == FLAT
+    is_flat = surfaces.kind != QUADRIC
     facing = np.where(is_flat & (np.abs(eye[:, 2]) > 1e-9), -eye[:, 2], 1.0)
     rows = scaled.copy()
     rows[is_flat, 2] /= facing[is_flat, None]
@@ -174,13 +192,9 @@ def windows(
     view = surfaces.scene
     bounded = np.isfinite(surfaces.half).all(1)
     half = np.where(np.isfinite(surfaces.half), surfaces.half, 0.0)
-    half[surfaces.kind == FLAT, 2] = 0.0
+    half[surfaces.kind != QUADRIC, 2] = np.abs(surfaces.waves[..., 3]).sum(1)[surfaces.kind != QUADRIC]
     signs = np.stack(np.meshgrid([-1, 1], [-1, 1], [-1, 1], indexing="ij"), -1).reshape(8, 3)
-    # A quadric's bulge lies within its box because |p1|, |p2| <= reach for |p3| <= 1.
-    reach = np.ones((len(view), 3))
-    bulge = np.sqrt(1 + np.abs(surfaces.bend[:, 1]) + np.maximum(-surfaces.bend[:, 0], 0))
-    reach[:, :2] = np.where((surfaces.kind == QUADRIC)[:, None], bulge[:, None], 1.0)
-    corners = centre[:, None] + np.einsum("ck,sk,ski->sci", signs, half * reach, axes)
+    corners = centre[:, None] + np.einsum("ck,sk,ski->sci", signs, half, axes)
     points = in_front(corners, near[view])
     x = points[..., 0] / points[..., 2] * cameras.focal[view, None] + cameras.centre_x[view, None]
     y = points[..., 1] / points[..., 2] * cameras.focal[view, None] + cameras.centre_y[view, None]

@@ -1,7 +1,7 @@
 """Random worlds: which surfaces stand where, what they are made of, and how they are lit.
 
-A scene is a stage (street, room, wall or open sky) and objects on and above it. Sizes are chosen in the image and in
-disparity, because those are what a stereo network sees, and then put into the world. The unit of length is the
+A scene is a sky, a stage (street, room, wall or nothing) and objects on and above it. Sizes are chosen in the image and
+in disparity, because those are what a stereo network sees, and then put into the world. The unit of length is the
 baseline, so disparity = focal / depth.
 """
 
@@ -11,7 +11,8 @@ import dataclasses
 
 import numpy as np
 
-from distill.scene_geometry import Cameras, Floats, Ints, Surfaces, box_faces, flat, join, quadrics
+from distill.scene_furniture import Component, draw_furniture, turned, waves
+from distill.scene_geometry import BENDS, Cameras, Floats, Ints, Surfaces, box_faces, flat, join, quadrics
 from distill.scene_materials import ANY, GROUND, SKY, WALL, Materials, draw_materials, one_texel_per_pixel
 from distill.scene_shading import Lights
 from distill.scene_textures import Bank
@@ -21,8 +22,13 @@ from distill.scenes_config import SceneOptions
 DISC = 1
 # Disparity of the backdrop "at infinity": below what any file format or metric resolves.
 SKY_DISPARITY_PX = 1e-4
-STAGES = {"street": 0.35, "room": 0.25, "wall": 0.28, "sky": 0.12}
-THINGS = {"cut-out": 0.36, "board": 0.08, "box": 0.2, "ellipsoid": 0.12, "cylinder": 0.1, "rod": 0.08, "cone": 0.06}
+STAGES = {"street": 0.3, "room": 0.3, "wall": 0.3, "sky": 0.1}
+THINGS = {
+    "cut-out": 0.34, "board": 0.1, "box": 0.2, "ellipsoid": 0.1, "cylinder": 0.09, "rod": 0.07, "cone": 0.05,
+    "bowl": 0.03, "spool": 0.02,
+}  # fmt: skip
+# Share of the free-standing objects that are compound ones.
+FURNITURE_SHARE = 0.22
 
 
 @dataclasses.dataclass
@@ -41,6 +47,7 @@ class Scene:
     """One scene while it is being built; surfaces carry object numbers from 0 on."""
 
     rng: np.random.Generator
+    bank: Bank
     size: tuple[int, int]
     focal: float
     centre: tuple[float, float]
@@ -52,146 +59,223 @@ class Scene:
 
     def new_things(self, depth: Floats, look: int = ANY) -> Ints:
         """Numbers for new objects of one look, with textures scaled for a view from `depth`."""
-        first = self.things
+        first = sum(map(len, self.looks))
         self.tiles.append(one_texel_per_pixel(depth, self.focal))
         self.looks.append(np.full(len(depth), look))
         return np.arange(first, first + len(depth))
 
-    @property
-    def things(self) -> int:
-        """Number of objects so far."""
-        return sum(map(len, self.looks))
+    def endless(self, look: int, depth: float, centre: tuple[float, float, float], rotation: Floats,
+                relief: Floats | None = None) -> None:  # fmt: skip
+        """An unbounded plane through `centre`, dressed for a view from `depth`."""
+        thing = self.new_things(np.array([depth]), look)
+        borders = np.full((1, 2), np.inf)
+        self.parts.append(flat(zeros(1), thing, np.array([centre]), rotation, borders, waves=relief))
 
 
 def zeros(count: int) -> Ints:
     return np.zeros(count, np.int64)
 
 
-def turned(yaw: Floats, pitch: Floats, roll: Floats) -> Floats:
-    """Rotations (N, 3, 3) whose rows are local axes: identity turned about y, then x, then z (radians)."""
-    cy, sy, cp, sp, cr, sr = np.cos(yaw), np.sin(yaw), np.cos(pitch), np.sin(pitch), np.cos(roll), np.sin(roll)
-    one, nil = np.ones_like(yaw), np.zeros_like(yaw)
-    about_y = np.stack([cy, nil, -sy, nil, one, nil, sy, nil, cy], -1).reshape(-1, 3, 3)
-    about_x = np.stack([one, nil, nil, nil, cp, sp, nil, -sp, cp], -1).reshape(-1, 3, 3)
-    about_z = np.stack([cr, sr, nil, -sr, cr, nil, nil, nil, one], -1).reshape(-1, 3, 3)
-    return about_z @ about_x @ about_y
+def pose(yaw: float, pitch: float, roll: float = 0.0) -> Floats:
+    """One rotation (1, 3, 3); see `turned`."""
+    return turned(np.array([yaw]), np.array([pitch]), np.array([roll]))
 
 
 def backdrop(scene: Scene, disparity: float, *, tilt: float) -> None:
-    """An unbounded plane that fills the view, at `disparity` in its middle."""
-    depth = scene.focal / disparity
-    yaw, pitch = scene.rng.uniform(-tilt, tilt, (2, 1))
-    rotation = turned(yaw, pitch, np.zeros(1))
-    centre = np.array([[0.0, 0.0, depth]])
-    thing = scene.new_things(np.array([depth]), SKY if disparity == SKY_DISPARITY_PX else WALL)
-    scene.parts.append(flat(zeros(1), thing, centre, rotation, np.full((1, 2), np.inf)))
+    """A plane that fills the view at `disparity` in its middle, sometimes hung with folds."""
+    rng, depth = scene.rng, scene.focal / disparity
+    yaw, pitch = rng.uniform(-tilt, tilt, 2)
+    relief = None
+    if rng.random() < 0.3:
+        # Folds must not turn away from any ray: the flatter the ray meets the plane, the gentler they are.
+        half_view = np.arctan(0.55 * np.hypot(*scene.size) / scene.focal)
+        steepest = np.tan(min(np.hypot(yaw, pitch) + half_view, 1.5))
+        reach = np.full((1, 2), 0.35 * scene.size[1] / disparity)
+        relief = waves(rng, 1, slope=0.7 / max(steepest, 0.7), reach=reach)
+        # Wave numbers are per local unit, which for an endless plane is the unit of the world.
+        relief[..., :2] /= reach[0, 0]
+    scene.endless(WALL, depth, (0.0, 0.0, depth), pose(yaw, pitch), relief)
 
 
 def ground(scene: Scene, nearest: float) -> float:
     """A floor that reaches disparity `nearest` at the bottom of the image; returns the height of the eye over it."""
     height = (scene.size[0] - scene.centre[1]) / nearest
     rng = scene.rng
-    rotation = turned(np.zeros(1), np.pi / 2 + rng.normal(0, 0.03, 1), np.zeros(1))
-    roll = turned(np.zeros(1), np.zeros(1), rng.normal(0, 0.03, 1))
-    thing = scene.new_things(np.array([height * scene.focal / scene.size[0] * 3]), GROUND)
-    scene.parts.append(flat(zeros(1), thing, np.array([[0, height, 0.0]]), rotation @ roll, np.full((1, 2), np.inf)))
+    rotation = pose(0.0, np.pi / 2 + rng.normal(0, 0.03)) @ pose(0.0, 0.0, rng.normal(0, 0.03))
+    scene.endless(GROUND, height * scene.focal / scene.size[0] * 3, (0.0, height, 0.0), rotation)
     return height
 
 
 def side_walls(scene: Scene, height: float) -> None:
-    """Walls along the way of sight, at either side or both."""
+    """Walls along the way of sight at either side or both, and perhaps a ceiling."""
     rng = scene.rng
     for sign in (-1.0, 1.0):
         if rng.random() < 0.3:
             continue
         distance = height * 2 ** rng.uniform(0, 3)
-        rotation = turned(np.array([np.pi / 2 + rng.normal(0, 0.15)]), np.zeros(1), np.zeros(1))
-        thing = scene.new_things(np.array([distance * scene.focal / scene.size[1] * 2.5]), WALL)
-        centre = np.array([[sign * distance, 0.0, 0.0]])
-        scene.parts.append(flat(zeros(1), thing, centre, rotation, np.full((1, 2), np.inf)))
+        depth = distance * scene.focal / scene.size[1] * 2.5
+        scene.endless(WALL, depth, (sign * distance, 0.0, 0.0), pose(np.pi / 2 + rng.normal(0, 0.15), 0.0))
+    if rng.random() < 0.3:
+        above = height * 2 ** rng.uniform(0, 2)
+        depth = above * scene.focal / scene.size[0] * 3
+        scene.endless(WALL, depth, (0.0, -above, 0.0), pose(0.0, np.pi / 2))
 
 
 def stage(scene: Scene) -> tuple[float, float | None]:
     """Build what surrounds the objects; returns its disparity in the distance and the eye's height over the floor."""
     rng = scene.rng
+    sky_depth = scene.focal / SKY_DISPARITY_PX
+    scene.endless(SKY, sky_depth, (0.0, 0.0, sky_depth), pose(0.0, 0.0))
     kind = rng.choice(list(STAGES), p=list(STAGES.values()))
     if kind == "wall":
         far = scene.largest * rng.uniform(0.1, 0.7)
         backdrop(scene, far, tilt=0.8)
         if rng.random() < 0.4:
             backdrop(scene, far * rng.uniform(0.7, 1.1), tilt=1.0)
-        return far, ground(scene, scene.largest * rng.uniform(0.6, 1)) if rng.random() < 0.3 else None
+        return far, ground(scene, scene.largest * rng.uniform(0.6, 1)) if rng.random() < 0.4 else None
     if kind == "sky":
-        backdrop(scene, SKY_DISPARITY_PX, tilt=0.0)
         return scene.largest * rng.uniform(0.02, 0.2), None
-    nearest = scene.largest * rng.uniform(0.5, 1)
-    height = ground(scene, nearest)
+    height = ground(scene, scene.largest * rng.uniform(0.5, 1))
     if kind == "room":
         far = scene.largest * rng.uniform(0.1, 0.5)
         backdrop(scene, far, tilt=0.4)
         side_walls(scene, height)
         return far, height
     far = scene.largest * rng.uniform(0.01, 0.15)
-    backdrop(scene, SKY_DISPARITY_PX if rng.random() < 0.5 else far, tilt=0.0)
+    if rng.random() < 0.5:
+        backdrop(scene, far, tilt=0.0)
     if rng.random() < 0.5:
         side_walls(scene, height)
     return far, height
 
 
-def add_objects(scene: Scene, count: int, far: float, height: float | None, shapes: int) -> None:
-    """Place free-standing objects between the distance and the largest disparity."""
+@dataclasses.dataclass
+class Places:
+    """Where N objects go: centres (N, 3), depths and radii (N,), and whether they stand upright (N,)."""
+
+    centre: Floats
+    depth: Floats
+    radius: Floats
+    standing: np.ndarray
+
+
+def choose_places(scene: Scene, count: int, far: float, height: float | None, radius_share: Floats) -> Places:
+    """Places between the distance and the largest disparity, for radii given as shares of the image's height."""
     rng = scene.rng
-    kinds = rng.choice(len(THINGS), count, p=list(THINGS.values()))
     disparity = scene.largest * (far / scene.largest) ** rng.uniform(0, 1, count)
-    radius_px = np.minimum(scene.size[0] * 0.13 * 2 ** rng.normal(0, 1.0, count), 0.3 * scene.focal)
+    radius_px = np.minimum(scene.size[0] * radius_share, 0.3 * scene.focal)
     depth = np.maximum(scene.focal / disparity, scene.near / (1 - 1.8 * radius_px / scene.focal) * 1.02)
-    radius = radius_px * depth / scene.focal
     x = (rng.uniform(-0.1, 1.1, count) * scene.size[1] - scene.centre[0]) * depth / scene.focal
     y = (rng.uniform(-0.1, 1.1, count) * scene.size[0] - scene.centre[1]) * depth / scene.focal
-    standing = rng.random(count) < (0.7 if height is not None else 0.0)
-    half = radius[:, None] * 2 ** rng.uniform(-1.2, 0, (count, 3))
-    upright = turned(rng.uniform(-np.pi, np.pi, count), np.zeros(count), np.zeros(count))
-    tumbled = turned(*rng.uniform(-np.pi, np.pi, (3, count)))
+    standing = rng.random(count) < (0.75 if height is not None else 0.0)
+    return Places(np.stack([x, y, depth], -1), depth, radius_px * depth / scene.focal, standing)
+
+
+def add_objects(scene: Scene, count: int, far: float, height: float | None) -> None:
+    """Place simple free-standing objects."""
+    rng = scene.rng
+    kinds = rng.choice(len(THINGS), count, p=list(THINGS.values()))
+    places = choose_places(scene, count, far, height, 0.14 * 2 ** rng.normal(0, 1.0, count))
+    half = places.radius[:, None] * 2 ** rng.uniform(-1.2, 0, (count, 3))
+    still = np.zeros(count)
+    upright = turned(rng.uniform(-np.pi, np.pi, count), still, still)
+    yaw, pitch, roll = rng.uniform(-np.pi, np.pi, (3, count))
+    tumbled = turned(yaw, pitch, roll)
     facing = turned(rng.normal(0, 0.5, count), rng.normal(0, 0.4, count), rng.normal(0, 0.7, count))
-    facing_upright = turned(rng.normal(0, 0.7, count), np.zeros(count), rng.normal(0, 0.03, count))
-    body = np.where(standing[:, None, None], upright, tumbled)
-    sheet = np.where(standing[:, None, None], facing_upright, facing)
-    vertical = half[:, 1]
+    facing_upright = turned(rng.normal(0, 0.7, count), still, rng.normal(0, 0.03, count))
+    stands = places.standing[:, None, None]
+    body, sheet = np.where(stands, upright, tumbled), np.where(stands, facing_upright, facing)
     if height is not None:
-        y = np.where(standing, height - vertical, y)
-    centre = np.stack([x, y, depth], -1)
-    thing = scene.new_things(depth)
+        places.centre[:, 1] = np.where(places.standing, height - half[:, 1], places.centre[:, 1])
+    thing = scene.new_things(places.depth)
     for index, name in enumerate(THINGS):
-        own = kinds == index
-        if own.any():
-            cut = rng.integers(1, shapes, int(own.sum())) if name == "cut-out" else zeros(int(own.sum()))
-            pose = sheet[own] if name in ("cut-out", "board") else body[own]
-            scene.parts += build(name, thing[own], centre[own], pose, half[own], cut)
+        own = np.flatnonzero(kinds == index)
+        if not len(own):
+            continue
+        if name in ("cut-out", "board"):
+            cut = rng.integers(1, scene.bank.count, len(own)) if name == "cut-out" else zeros(len(own))
+            wavy = waves(rng, len(own), slope=0.4, reach=half[own, :2]) if rng.random() < 0.3 else None
+            part = Component("sheet", places.centre[own], sheet[own], half[own], cut=cut, waves=wavy)
+            scene.parts += emit(part, thing[own])
+            continue
+        # The axis of round bodies is their third; standing ones have theirs upright.
+        own_half = half[own] if name == "box" else half[own][:, [0, 2, 1]]
+        own_pose = body[own] if name == "box" else body[own][:, [2, 0, 1]]
+        if name == "rod":
+            own_half[:, :2] = own_half[:, 2, None] * 10 ** rng.uniform(-2.2, -1, (len(own), 1))
+        kind = "cylinder" if name == "rod" else name
+        scene.parts += emit(Component(kind, places.centre[own], own_pose, own_half), thing[own])
 
 
-def build(name: str, thing: Ints, centre: Floats, pose: Floats, half: Floats, cut: Ints) -> list[Surfaces]:
-    """Surfaces of objects of one sort."""
+def add_furniture(scene: Scene, count: int, far: float, height: float | None) -> None:
+    """Place compound objects."""
+    rng = scene.rng
+    places = choose_places(scene, count, far, height, 0.25 * 2 ** rng.normal(0, 0.7, count))
+    for index in range(count):
+        radius, standing = places.radius[index], places.standing[index]
+        angles = rng.uniform(-np.pi, np.pi, 3) * [1, 0.15, 0.15] if standing else rng.uniform(-np.pi, np.pi, 3)
+        turn = turned(angles[:1], angles[1:2] * (not standing), angles[2:] * (not standing))[0]
+        centre = places.centre[index]
+        if standing and height is not None:
+            centre[1] = height - radius
+        components = draw_furniture(rng, scene.bank)
+        materials = max(component.material for component in components) + 1
+        things = scene.new_things(np.full(materials, places.depth[index]))
+        for part in components:
+            relief = None if part.waves is None else part.waves * [1, 1, 1, radius]
+            placed = dataclasses.replace(
+                part, centre=centre + radius * part.centre @ turn, rotation=part.rotation @ turn,
+                half=part.half * radius, waves=relief,
+            )  # fmt: skip
+            scene.parts += emit(placed, np.full(len(part.centre), things[part.material]))
+
+
+def emit(part: Component, thing: Ints) -> list[Surfaces]:
+    """The surfaces of a component that stands in the world; closed cylinders get their lids."""
     scene = zeros(len(thing))
-    if name in ("cut-out", "board"):
-        return [flat(scene, thing, centre, pose, half[:, :2], cut=cut)]
-    if name == "box":
-        return [box_faces(scene, thing, centre, pose, half)]
-    if name == "ellipsoid":
-        return [quadrics(scene, thing, centre, pose, half, np.tile([1.0, 0.0], (len(thing), 1)))]
-    # The axis of round bodies is their third; standing ones have theirs upright.
-    axis_up = pose[:, [2, 0, 1]]
-    body = half[:, [0, 2, 1]].copy()
-    if name == "rod":
-        body[:, :2] = body[:, 2, None] * 0.03
-    if name == "cone":
-        # p1² + p2² = ((1 + p3) / 2)²: the tip is at p3 = -1, which is up.
-        return [quadrics(scene, thing, centre, axis_up, body, np.tile([-1.0, 0.0], (len(thing), 1)))]
-    tube = quadrics(scene, thing, centre, axis_up, body, np.zeros((len(thing), 2)))
-    caps = [
-        flat(scene, thing, centre + sign * body[:, 2, None] * axis_up[:, 2], axis_up, body[:, :2], cut=scene + DISC)
+    if part.kind == "sheet":
+        return [flat(scene, thing, part.centre, part.rotation, part.half[:, :2], cut=part.cut, waves=part.waves)]
+    if part.kind == "box":
+        return [box_faces(scene, thing, part.centre, part.rotation, part.half)]
+    body = quadrics(scene, thing, part.centre, part.rotation, part.half, BENDS[part.kind])
+    if part.kind != "cylinder" or (part.half[:, 0] < 0.1 * part.half[:, 2]).all():
+        return [body]
+    shift = part.half[:, 2, None] * part.rotation[:, 2]
+    lids = [
+        flat(scene, thing, part.centre + sign * shift, part.rotation, part.half[:, :2], cut=scene + DISC)
         for sign in (-1.0, 1.0)
     ]
-    return [tube, *caps]
+    return [body, *lids]
+
+
+def draw_lights(rng: np.random.Generator, depth: Floats, textures: int) -> Lights:
+    """Random light for scenes whose things are about at `depth` (B,)."""
+    count = len(depth)
+    towards = rng.normal(0, 1, (count, 3)) + np.array([0.0, -1.0, -0.7])
+    axes = rng.normal(0, 0.3, (count, 2, 3)) + np.array([[1, 0.5, 0.2], [-0.2, 0.5, 1]])
+    axes /= np.linalg.norm(axes, axis=2, keepdims=True) * (depth * 2 ** rng.uniform(-1.5, 1.5, count))[:, None, None]
+    return Lights(
+        direction=towards / np.linalg.norm(towards, axis=1, keepdims=True),
+        ambient=rng.uniform(0.35, 0.8, count),
+        patches=np.where(rng.random(count) < 0.3, 0.0, rng.uniform(0.1, 0.7, count)),
+        axes=axes,
+        pattern=rng.integers(0, textures, count).astype(np.float64),
+        softness=rng.uniform(1, 5, count),
+    )
+
+
+def build_scene(rng: np.random.Generator, size: tuple[int, int], options: SceneOptions, bank: Bank) -> Scene:
+    """Draw one scene."""
+    focal = size[1] * 2 ** rng.uniform(-0.7, 1.0)
+    centre = (size[1] / 2 + rng.normal(0, 0.03) * size[1], size[0] * rng.uniform(0.35, 0.6))
+    largest = options.max_disp * 0.97 * 2 ** -rng.uniform(0, 4.5)
+    scene = Scene(rng, bank, size, focal, centre, near=focal / (0.995 * options.max_disp), largest=largest)
+    far, height = stage(scene)
+    objects = np.clip(options.objects * 2 ** rng.normal(0, 0.6), 1, 3 * options.objects)
+    furniture = rng.binomial(int(objects), FURNITURE_SHARE)
+    add_objects(scene, max(1, int(objects) - furniture), far, height)
+    add_furniture(scene, furniture, far, height)
+    return scene
 
 
 def compose(rng: np.random.Generator, count: int, size: tuple[int, int], options: SceneOptions, bank: Bank) -> World:
@@ -199,27 +283,21 @@ def compose(rng: np.random.Generator, count: int, size: tuple[int, int], options
     scenes, parts = [], []
     offset = 0
     for index in range(count):
-        focal = size[1] * 2 ** rng.uniform(-0.7, 1.0)
-        centre = (size[1] / 2 + rng.normal(0, 0.03) * size[1], size[0] * rng.uniform(0.35, 0.6))
-        largest = options.max_disp * 0.97 * 2 ** -rng.uniform(0, 4.5)
-        scene = Scene(rng, size, focal, centre, near=focal / (0.995 * options.max_disp), largest=largest)
-        far, height = stage(scene)
-        objects = int(np.clip(options.objects * 2 ** rng.normal(0, 0.6), 0, 4 * options.objects))
-        add_objects(scene, objects, far, height, options.bank_size)
+        scene = build_scene(rng, size, options, bank)
         surfaces = join(scene.parts)
         parts.append(dataclasses.replace(surfaces, scene=surfaces.scene + index, thing=surfaces.thing + offset))
-        offset += scene.things
+        offset += sum(map(len, scene.looks))
         scenes.append(scene)
     tiles = np.concatenate([tile for scene in scenes for tile in scene.tiles])
     looks = np.concatenate([look for scene in scenes for look in scene.looks])
-    materials = draw_materials(rng, looks, tiles, bank)
-    towards = rng.normal(0, 1, (count, 3)) + np.array([0.0, -1.0, -0.7])
-    lights = Lights(towards / np.linalg.norm(towards, axis=1, keepdims=True), rng.uniform(0.35, 0.8, count))
+    focal = np.array([scene.focal for scene in scenes])
     cameras = Cameras(
-        focal=np.array([scene.focal for scene in scenes]),
+        focal=focal,
         centre_x=np.array([scene.centre[0] for scene in scenes]),
         centre_y=np.array([scene.centre[1] for scene in scenes]),
         rotation=np.tile(np.eye(3), (count, 1, 1)),
         translation=np.zeros((count, 3)),
     )
-    return World(join(parts), materials, lights, cameras, np.array([scene.near for scene in scenes]))
+    lights = draw_lights(rng, focal / np.array([0.5 * scene.largest for scene in scenes]), bank.count)
+    near = np.array([scene.near for scene in scenes])
+    return World(join(parts), draw_materials(rng, looks, tiles, bank), lights, cameras, near)

@@ -29,9 +29,10 @@ class Materials:
         tile: (T,) world length that one tile of the first texture covers.
         turn: (T,) rotation of the texture, radians.
         offset: (T, 2) in tiles.
-        ratio, twist: (T,) scale and rotation of the second texture against the first.
-        base: (T, 3) colour where both textures are zero.
-        gain: (T, 2, 3) colour per unit of each texture; negative inverts.
+        ratio: (T,) scale of the second texture against the first.
+        detail: (T,) relative change of brightness by the second texture.
+        base: (T, 3) colour where the first texture is zero.
+        gain: (T, 3) colour per unit of the first texture; negative inverts.
         gloss: (T,) strength of the highlight on curved surfaces.
         shines: (T,) bool, bright by itself, whatever the light: the sky.
     """
@@ -41,7 +42,7 @@ class Materials:
     turn: Floats
     offset: Floats
     ratio: Floats
-    twist: Floats
+    detail: Floats
     base: Floats
     gain: Floats
     gloss: Floats
@@ -70,31 +71,30 @@ def draw_materials(rng: np.random.Generator, look: Ints, tile: Floats, bank: Ban
         bank: the textures to choose from.
     """
     count = len(look)
-    gray = rng.random(count) < np.where(look == ANY, 0.3, 0.8)
+    muted = rng.random(count) < np.where(look == ANY, 0.3, 0.8)
     weak = rng.random(count) < 0.12
-    contrast = np.where(weak, rng.uniform(0.02, 0.12, count), rng.uniform(0.4, 1.3, count))
-    tint = 2 ** rng.normal(0, 0.25, (count, 3))
+    contrast = np.where(weak, rng.uniform(0.02, 0.12, count), rng.uniform(0.3, 1.1, count))
+    tint = 2 ** rng.normal(0, np.where(muted, 0.06, 0.3)[:, None], (count, 3))
     sign = np.where(rng.random((count, 1)) < 0.15, -1.0, 1.0)
-    gain1 = contrast[:, None] * tint * sign
-    mean = rng.uniform(0.1, 0.85, (count, 1)) + rng.normal(0, 0.1, (count, 3)) * ~gray[:, None]
+    gain = contrast[:, None] * tint * sign
+    mean = rng.uniform(0.08, 0.75, (count, 1)) + rng.normal(0, 0.12, (count, 3)) * ~muted[:, None]
     as_is = (rng.random((count, 1)) < 0.5) & ~weak[:, None]
-    base = np.where(as_is, 0.0, mean - 0.5 * gain1)
-    gain1 = np.where(as_is, rng.uniform(0.5, 1.2, (count, 1)), gain1)
+    base = np.where(as_is, 0.0, mean - 0.5 * gain)
+    gain = np.where(as_is, rng.uniform(0.4, 1.0, (count, 1)), gain)
     sky = look == SKY
     shade = rng.uniform(0.4, 0.95, (count, 1))
     base[sky] = (shade * (1 + rng.uniform(0, 0.4, (count, 1)) * [-0.6, -0.1, 0.5]))[sky]
-    gain1[sky] = (rng.uniform(-0.1, 0.25, (count, 1)) * np.ones(3))[sky]
-    gain2 = rng.uniform(0, 0.6, (count, 1)) ** 2 * contrast[:, None] * 2 ** rng.normal(0, 0.2, (count, 3))
-    gain2[sky] *= 0.1
+    gain[sky] = (rng.uniform(-0.1, 0.25, (count, 1)) * np.ones(3))[sky]
+    detail = rng.uniform(0, 1, count) ** 2 * np.where(weak, 0.1, 1.2)
     return Materials(
         texture=choose_textures(rng, look, bank),
         tile=tile * 2 ** np.where(sky, rng.uniform(1, 3, count), rng.uniform(-1.2, 1.2, count)),
         turn=np.where(rng.random(count) < 0.5, 0.0, rng.uniform(-np.pi, np.pi, count)),
         offset=rng.uniform(0, 2, (count, 2)),
         ratio=2 ** rng.uniform(-2, 2, count),
-        twist=rng.uniform(-np.pi, np.pi, count),
+        detail=np.where(sky, 0.0, detail),
         base=base,
-        gain=np.stack([gain1, gain2], 1),
+        gain=gain,
         gloss=np.where(rng.random(count) < 0.4, rng.uniform(0, 0.6, count), 0.0),
         shines=sky,
     )

@@ -10,28 +10,24 @@ Shape legend: I items, N items of one window size, V views, H height, W width.
 from __future__ import annotations
 
 import dataclasses
+import sys
 
 import numpy as np
 import torch
 
-from distill.scene_geometry import FLAT, Items, Surfaces
+from distill.scene_fragments import (
+    Coefficients,
+    affine,
+    flat_fragments,
+    plane_fragments,
+    quadric_fragments,
+    to_device,
+    wavy_fragments,
+)  # fmt: skip
+from distill.scene_geometry import FLAT, QUADRIC, Items, Surfaces
 from distill.scene_textures import Bank
 
 SMALLEST_WINDOW = 16
-
-
-@dataclasses.dataclass
-class Coefficients:
-    """`Items` on the render device, float32; see there. `bend`, `cut` and `bounded` come from the surfaces."""
-
-    view: torch.Tensor
-    kind: torch.Tensor
-    rows: torch.Tensor
-    constants: torch.Tensor
-    bend: torch.Tensor
-    cut: torch.Tensor
-    bounded: torch.Tensor
-    inverse_near: torch.Tensor
 
 
 @dataclasses.dataclass
@@ -45,24 +41,6 @@ class Visible:
 
     inverse_depth: torch.Tensor
     item: torch.Tensor
-
-
-def to_device(items: Items, surfaces: Surfaces, near: np.ndarray, device: torch.device) -> Coefficients:
-    """Copy the coefficients to the render device."""
-    own = items.surface
-    arrays = (
-        items.rows,
-        items.constants,
-        surfaces.bend[own],
-        np.isfinite(surfaces.half[own]).all(1),
-        1 / near[items.view],
-    )
-    rows, constants, bend, bounded, inverse_near = (
-        torch.as_tensor(array, dtype=torch.float32, device=device) for array in arrays
-    )
-    view, kind = torch.as_tensor(items.view, device=device), torch.as_tensor(items.kind, device=device)
-    cut = torch.as_tensor(surfaces.cut[own], dtype=torch.float32, device=device)
-    return Coefficients(view, kind, rows, constants, bend, cut, bounded, inverse_near)
 
 
 def chunk_pixels(device: torch.device) -> int:
@@ -81,23 +59,26 @@ def cast(
     """Find the nearest surface in every pixel of every view.
 
     Args:
-        items: the surfaces as seen by the views.
+        items: the surfaces as seen by the views; the first of each view is its sky, an unbounded plane behind all.
         surfaces: what the items refer to.
         bank: holds the silhouettes; its device is the render device.
         size: (height, width).
         views: number of views V.
         near: (V,) nearest depth that is drawn.
     """
-    height, width = size
     device = bank.textures.device
     data = to_device(items, surfaces, near, device)
-    keys = torch.zeros(views * height * width, dtype=torch.int64, device=device)
+    first = np.unique(items.view, return_index=True)[1]
+    keys = sky_keys(data, torch.as_tensor(first, device=device), size)
     x0, y0, x1, y1 = items.window.T
     shown = (x1 > x0) & (y1 > y0)
+    shown[first] = False
+    height, width = size
     rows, columns = rounded_up(y1 - y0, height), rounded_up(x1 - x0, width)
     left, top = np.minimum(x0, width - columns), np.minimum(y0, height - rows)
-    simple = (items.kind == FLAT) & (surfaces.cut[items.surface] == 0)
-    groups = np.stack([rows, columns, items.kind, simple], 1)
+    whole = surfaces.cut[items.surface] == 0
+    endless = (items.kind == FLAT) & ~np.isfinite(surfaces.half[items.surface]).all(1)
+    groups = np.stack([rows, columns, items.kind, whole, endless], 1)
     chunk = chunk_pixels(device)
     for group in np.unique(groups[shown], axis=0):
         members = np.flatnonzero((groups == group).all(1) & shown)
@@ -105,64 +86,41 @@ def cast(
         step = max(1, chunk // (window[0] * window[1]))
         for start in range(0, len(members), step):
             some = members[start : start + step]
-            chosen, first_x, first_y = (torch.as_tensor(a, device=device) for a in (some, left[some], top[some]))
-            fragments = flat_fragments if group[2] == FLAT else quadric_fragments
-            y = first_y[:, None] + torch.arange(window[0], device=device)
-            x = first_x[:, None] + torch.arange(window[1], device=device)
-            depth = fragments(data, chosen, x.float(), y.float(), bank if not group[3] else None)
-            place = (data.view[chosen] * height)[:, None, None] + y[:, :, None]
-            place = place * width + x[:, None, :]
-            key = (depth.view(torch.int32).to(torch.int64) << 32) | chosen[:, None, None]
-            key = key * (depth > 0)
-            keys.scatter_reduce_(0, place.view(-1), key.view(-1), "amax")
+            chosen, x, y = (torch.as_tensor(values, device=device) for values in (some, left[some], top[some]))
+            x = x[:, None] + torch.arange(window[1], device=device)
+            y = y[:, None] + torch.arange(window[0], device=device)
+            depth = fragments(data, chosen, x.float(), y.float(), bank, kind=group[2], whole=group[3], endless=group[4])
+            place = ((data.view[chosen] * height)[:, None] + y).mul_(width)[:, :, None] + x[:, None, :]
+            keys.scatter_reduce_(0, place.view(-1), as_keys(depth, chosen[:, None, None]).view(-1), "amax")
     keys = keys.view(views, height, width)
     return Visible((keys >> 32).to(torch.int32).view(torch.float32), keys & 0xFFFFFFFF), data
 
 
-def affine(row: torch.Tensor, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-    """Evaluate (N, 3) affine functions on N windows: (N, H, W) from pixel columns (N, W) and rows (N, H)."""
-    across = row[:, 0, None] * x + row[:, 2, None]
-    return across[:, None, :] + (row[:, 1, None] * y)[:, :, None]
+def fragments(
+    data: Coefficients, chosen: torch.Tensor, x: torch.Tensor, y: torch.Tensor, bank: Bank, *,
+    kind: int, whole: bool, endless: bool,
+) -> torch.Tensor:  # fmt: skip
+    """Inverse depths (N, H, W) of items of one kind; `whole` without silhouette, `endless` without border."""
+    if endless:
+        return plane_fragments(data, chosen, x, y)
+    if kind == QUADRIC:
+        return quadric_fragments(data, chosen, x, y)
+    patch = flat_fragments if kind == FLAT else wavy_fragments
+    return patch(data, chosen, x, y, None if whole else bank)
 
 
-def flat_fragments(
-    data: Coefficients, chosen: torch.Tensor, x: torch.Tensor, y: torch.Tensor, bank: Bank | None
-) -> torch.Tensor:
-    """Inverse depth (N, H, W) of flat patches, 0 or less outside; `bank` None where no silhouette is cut."""
-    rows, constants = data.rows[chosen], data.constants[chosen]
-    w = affine(rows[:, 2], x, y)
-    inverse = w.reciprocal()
-    u = affine(rows[:, 0], x, y).mul_(inverse).add_(constants[:, 0, None, None])
-    v = affine(rows[:, 1], x, y).mul_(inverse).add_(constants[:, 1, None, None])
-    outside = torch.maximum(u.abs(), v.abs()).mul_(data.bounded[chosen, None, None])
-    keep = (outside <= 1) & (w <= data.inverse_near[chosen, None, None]) & (w > 0)
-    if bank is not None:
-        keep &= bank.inside(data.cut[chosen, None, None], u, v) > 0
-    return w * keep
+def as_keys(inverse_depth: torch.Tensor, item: torch.Tensor) -> torch.Tensor:
+    """Keys that order by inverse depth and carry the item; what is not in front (0, -0 or below) never wins."""
+    halves = torch.empty((*inverse_depth.shape, 2), dtype=torch.int32, device=inverse_depth.device)
+    low = 0 if sys.byteorder == "little" else 1
+    halves[..., low] = item
+    halves[..., 1 - low] = inverse_depth.view(torch.int32)
+    return halves.view(torch.int64)[..., 0]
 
 
-def quadric_fragments(
-    data: Coefficients, chosen: torch.Tensor, x: torch.Tensor, y: torch.Tensor, bank: Bank | None
-) -> torch.Tensor:
-    """Inverse depth (N, H, W) of quadrics, 0 outside.
-
-    With p = eye + q / w the quadric p1² + p2² + m p3² + l p3 = 1 becomes C w² + 2 B w + A = 0.
-    """
-    rows = data.rows[chosen]
-    e1, e2, e3 = data.constants[chosen, :, None, None].unbind(1)
-    m, slope = data.bend[chosen, :, None, None].unbind(1)
-    q1, q2, q3 = (affine(rows[:, axis], x, y) for axis in range(3))
-    a = q1 * q1 + q2 * q2 + m * q3 * q3
-    b = e1 * q1 + e2 * q2 + (m * e3 + 0.5 * slope) * q3
-    c = e1 * e1 + e2 * e2 + m * e3 * e3 + slope * e3 - 1
-    root = (b * b - a * c).clamp_(min=0).sqrt_()
-    hit = b * b >= a * c
-    first, second = (root - b) / c, (-root - b) / c
-    near, far = torch.maximum(first, second), torch.minimum(first, second)
-    limit = data.inverse_near[chosen, None, None]
-    result = torch.zeros_like(near)
-    for w in (far, near):
-        height = e3 + q3 / w
-        keep = hit & (height.abs() <= 1) & (w > 0) & (w <= limit)
-        result = torch.where(keep, w, result)
-    return result
+def sky_keys(data: Coefficients, sky: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    """Keys (V·H·W,) of views in which nothing but the sky is seen; `sky` (V,) are its items."""
+    height, width = size
+    x = torch.arange(width, device=sky.device, dtype=torch.float32).expand(len(sky), -1)
+    y = torch.arange(height, device=sky.device, dtype=torch.float32).expand(len(sky), -1)
+    return as_keys(affine(data.rows[sky, 2], x, y), sky[:, None, None]).view(-1)

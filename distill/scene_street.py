@@ -9,8 +9,9 @@ import dataclasses
 
 import numpy as np
 
-from distill.scene_geometry import Cameras, Floats, Ints, Surfaces, box_faces, flat, join, quadrics
-from distill.scene_layout import DISC, World, turned
+from distill.scene_furniture import turned
+from distill.scene_geometry import BENDS, QUADRIC, Cameras, Floats, Ints, Surfaces, box_faces, flat, join, quadrics
+from distill.scene_layout import DISC, World
 from distill.scene_materials import ANY, GROUND, SKY, WALL, Materials, draw_materials
 from distill.scene_shading import Lights
 from distill.scene_textures import Bank
@@ -58,10 +59,10 @@ class Street:
         self.parts.append(box_faces(zero(), thing, place(centre), pose, np.array([half])))
 
     def round_body(self, thing: Ints, centre: tuple[float, float, float], half: tuple[float, float, float], *,
-                   bend: tuple[float, float], lying: bool = False) -> None:  # fmt: skip
+                   kind: str = "cylinder", lying: bool = False) -> None:  # fmt: skip
         """A quadric whose axis is upright, or across the street when lying; `half` is radius, radius, half length."""
         axes = np.array([[0, 0, 1.0], [0, 1, 0], [1, 0, 0]] if lying else [[1.0, 0, 0], [0, 0, 1], [0, 1, 0]])
-        self.parts.append(quadrics(zero(), thing, place(centre), axes[None], np.array([half]), np.array([bend])))
+        self.parts.append(quadrics(zero(), thing, place(centre), axes[None], np.array([half]), BENDS[kind]))
 
 
 def zero() -> Ints:
@@ -127,7 +128,7 @@ def park_car(street: Street, x: float, z: float) -> None:
     for along in (-0.6, 0.62):
         for side in (-1, 1):
             centre = (x + side * (width - 0.08), 0.32, z + along * length)
-            street.round_body(dark, centre, (0.32, 0.32, 0.1), bend=(0.0, 0.0), lying=True)
+            street.round_body(dark, centre, (0.32, 0.32, 0.1), lying=True)
             street.sheet(
                 dark, (x + side * (width + 0.021), 0.32, z + along * length), np.pi / 2, (0.32, 0.32), cut=DISC
             )
@@ -138,7 +139,7 @@ def plant_tree(street: Street, x: float, z: float) -> None:
     rng = street.rng
     bark = street.material(ANY, tile_m=0.8, color=np.array([0.3, 0.22, 0.15]), grain=0.5)
     trunk = rng.uniform(1.6, 2.6)
-    street.round_body(bark, (x, trunk / 2, z), (0.14, 0.14, trunk / 2), bend=(0.0, 0.0))
+    street.round_body(bark, (x, trunk / 2, z), (0.14, 0.14, trunk / 2))
     leaf = np.array([0.16, 0.32, 0.08]) * 2 ** rng.normal(0, 0.4)
     shapes = street.bank.shapes_named("foliage", "tree", "leaves")
     for _ in range(int(rng.integers(5, 9))):
@@ -162,17 +163,17 @@ def furnish(street: Street, length: float) -> None:
             elif choice == "tree":
                 plant_tree(street, kerb + side * 0.6, z)
             elif choice == "lamp":
-                street.round_body(steel, (kerb, 2.5, z), (0.06, 0.06, 2.5), bend=(0.0, 0.0))
+                street.round_body(steel, (kerb, 2.5, z), (0.06, 0.06, 2.5))
                 street.box(steel, (kerb - side * 0.6, 5.0, z), 0.0, (0.7, 0.05, 0.12))
             elif choice == "sign":
-                street.round_body(steel, (kerb, 1.2, z), (0.03, 0.03, 1.2), bend=(0.0, 0.0))
+                street.round_body(steel, (kerb, 1.2, z), (0.03, 0.03, 1.2))
                 plate = street.material(ANY, tile_m=1.0)
                 street.sheet(
                     plate, (kerb, 2.3, z - 0.04), rng.normal(0, 0.2), (0.4, 0.4), cut=int(rng.choice([0, DISC]))
                 )
             elif choice == "bin":
                 body = street.material(ANY, tile_m=0.8)
-                street.round_body(body, (kerb, 0.45, z), (0.28, 0.28, 0.45), bend=(0.0, 0.0))
+                street.round_body(body, (kerb, 0.45, z), (0.28, 0.28, 0.45))
                 street.sheet(body, (kerb, 0.9, z), 0.0, (0.28, 0.28), pitch=np.pi / 2, cut=DISC)
             else:
                 rails = int(rng.choice(street.bank.shapes_named("bars", "frame")))
@@ -185,13 +186,13 @@ def finish(street: Street, baseline_m: float) -> tuple[Surfaces, Materials]:
     centre, half = surfaces.centre / baseline_m, surfaces.half.copy()
     # A flat patch's third extent is a mere 1.
     half[:, :2] /= baseline_m
-    curved = surfaces.bend.any(1) | (surfaces.kind == 1)
-    half[curved, 2] /= baseline_m
+    half[surfaces.kind == QUADRIC, 2] /= baseline_m
     tiles = np.array(street.tiles_m) / baseline_m
     materials = draw_materials(street.rng, np.array(street.looks), tiles, street.bank)
     for number, (color, grain) in street.colors.items():
         materials.base[number] = color * (1 - grain / 2)
-        materials.gain[number] = [color * grain, color * grain * 0.5]
+        materials.gain[number] = color * grain
+        materials.detail[number] = grain
     return dataclasses.replace(surfaces, centre=centre, half=half), materials
 
 
@@ -205,7 +206,14 @@ def street_world(
     furnish(street, length_m)
     surfaces, materials = finish(street, baseline_m)
     light = np.array([[rng.choice([-0.5, 0.5]), -0.8, -0.35]])
-    lights = Lights(light / np.linalg.norm(light), np.array([0.5]))
+    lights = Lights(
+        direction=light / np.linalg.norm(light),
+        ambient=np.array([0.5]),
+        patches=np.array([0.35]),
+        axes=np.array([[[1.0, 0.5, 0.2], [-0.2, 0.5, 1.0]]]) / (12 / baseline_m),
+        pattern=rng.integers(0, bank.count, 1).astype(np.float64),
+        softness=np.array([3.0]),
+    )
     cameras = Cameras(
         focal=np.array([0.62 * size[1]]),
         centre_x=np.array([(size[1] - 1) / 2]),

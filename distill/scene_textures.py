@@ -33,12 +33,14 @@ class Bank:
 
     Args:
         textures: (1, 3, N·256, 384) in [0, 1], each with its mip levels beside it.
+        gray: (1, 1, N·256, 384), the mean of their channels.
         shapes: (1, 1, N·128, 128), positive inside.
         names: (N,) pattern of each texture, or "photograph".
         shape_names: (N,) kind of each silhouette.
     """
 
     textures: torch.Tensor
+    gray: torch.Tensor
     shapes: torch.Tensor
     names: NDArray[np.str_]
     shape_names: NDArray[np.str_]
@@ -57,19 +59,29 @@ class Bank:
         """Look up colours.
 
         Args:
-            index: (P,) texture number, float or integer.
+            index: (P,) texture number, as float.
             u, v: (P,) in tiles; beyond [0, 1] the texture repeats mirrored.
             level: (P,) mip level, rounded to the nearest there is.
 
         Returns:
             (3, P) in [0, 1].
         """
+        return self._sample(self.textures, *self._texels(index, u, v, level))
+
+    def detail(self, index: torch.Tensor, u: torch.Tensor, v: torch.Tensor, level: torch.Tensor) -> torch.Tensor:
+        """Look up gray values (P,); the arguments are those of `texture`."""
+        return self._sample(self.gray, *self._texels(index, u, v, level))[0]
+
+    def _texels(
+        self, index: torch.Tensor, u: torch.Tensor, v: torch.Tensor, level: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Place in the atlas, in texels."""
         level = level.round().clamp_(0, LEVELS)
         extent = torch.exp2(-level).mul_(TILE)
         small = (level > 0).to(u.dtype)
         x = mirrored(u).mul_(extent - 1).add_(0.5).add_(small, alpha=TILE)
         y = mirrored(v).mul_(extent - 1).add_(0.5).add_(small * (TILE - 2 * extent)).add_(index, alpha=TILE)
-        return self._sample(self.textures, x, y)
+        return x, y
 
     def inside(self, index: torch.Tensor, u: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
         """Signed distance (any shape) to the outline of silhouette `index` at u, v in [-1, 1], positive inside."""
@@ -159,7 +171,8 @@ def load_bank(count: int, seed: int, paths: tuple[str, ...], photo_share: float,
         shapes.append(shape)
     atlas = torch.from_numpy(np.concatenate(blocks)).permute(2, 0, 1)[None].contiguous()
     outlines = torch.from_numpy(np.concatenate(shapes))[None, None].contiguous()
-    return Bank(atlas.to(device), outlines.to(device), np.array(names), np.array(kinds))
+    gray = atlas.mean(1, keepdim=True)
+    return Bank(atlas.to(device), gray.to(device), outlines.to(device), np.array(names), np.array(kinds))
 
 
 def bank_for(options: SceneOptions, device: torch.device) -> Bank:

@@ -16,10 +16,11 @@ import numpy as np
 import torch
 
 from distill.photometry import photometry
+from distill.scene_fragments import Coefficients
 from distill.scene_geometry import Cameras, Items, project
 from distill.scene_layout import World, compose
-from distill.scene_raster import Coefficients, Visible, cast
-from distill.scene_shading import curved_table, shade, texture_table
+from distill.scene_raster import Visible, cast
+from distill.scene_shading import make_tables, shade
 from distill.scene_textures import Bank, bank_for
 from distill.scenes_config import SceneOptions
 
@@ -70,18 +71,31 @@ def see(world: World, bank: Bank, size: tuple[int, int], *, factor: int = 1) -> 
 
 def paint(world: World, items: Items, visible: Visible, data: Coefficients, bank: Bank, *, factor: int) -> torch.Tensor:
     """Colours (2B, 3, H, W) in [0, 1] of both eyes, averaged over the samples of each pixel."""
-    cameras = world.cameras.scaled(factor)
-    both = Cameras(*(np.concatenate([value, value]) for value in vars(cameras).values()))
-    tables = [
-        torch.as_tensor(make(items, world.surfaces, world.materials, world.lights, both), dtype=torch.float32)
-        for make in (texture_table, curved_table)
-    ]
-    left = len(items.view) // 2
-    # The right eye takes the left eye's distance to a plane: its texture level then changes at the same surface point.
-    tables[0][11, left:] = tables[0][11, :left]
-    table, curved = (item.to(bank.textures.device) for item in tables)
-    color = shade(visible, data, table, curved, bank)
-    return torch.nn.functional.avg_pool2d(color, factor) if factor > 1 else color
+    left = world.cameras.scaled(factor)
+    right = left.shifted(1.0)
+    both = Cameras(*(np.concatenate(pair) for pair in zip(vars(left).values(), vars(right).values(), strict=True)))
+    tables = make_tables(items, world.surfaces, world.materials, world.lights, both, visible.item.device)
+    color = shade(visible, data, tables, bank)
+    return torch.nn.functional.avg_pool2d(color, factor) if factor > 1 else soft_edges(color, visible.item)
+
+
+def soft_edges(color: torch.Tensor, item: torch.Tensor) -> torch.Tensor:
+    """Mix the colours (V, 3, H, W) across the borders of items (V, H, W): a camera's pixel is an area, not a point."""
+    views, _, width = item.shape
+    border = torch.zeros_like(item, dtype=torch.bool)
+    inner = item[:, 1:-1, 1:-1]
+    border[:, 1:-1, 1:-1] = (
+        (inner != item[:, 1:-1, 2:]) | (inner != item[:, 1:-1, :-2]) | (inner != item[:, 2:, 1:-1])
+        | (inner != item[:, :-2, 1:-1])
+    )  # fmt: skip
+    view, place = torch.nonzero(border.view(views, -1)).unbind(1)
+    flat_color = color.view(views, 3, -1)
+    mixed = torch.zeros(len(place), 3, device=color.device)
+    for down, row_weight in ((-1, 0.25), (0, 0.5), (1, 0.25)):
+        for across, column_weight in ((-1, 0.25), (0, 0.5), (1, 0.25)):
+            mixed += flat_color[view, :, place + down * width + across] * (row_weight * column_weight)
+    flat_color[view, :, place] = mixed
+    return color
 
 
 def hidden(disparity: torch.Tensor, surface: torch.Tensor, other: torch.Tensor, other_surface: torch.Tensor, *,
