@@ -15,6 +15,7 @@ import numpy as np
 
 from stereo.errors import UserError
 from stereo.pair import StereoPair, decode_raw, read_bytes, to_rgb8
+from stereo.rig_files import rig_beside
 from stereo.sources import Frame, StereoSource
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".webp")
@@ -107,7 +108,7 @@ class ImagePairs(StereoSource):
 
     @classmethod
     def two_folders(cls, path: Path, right: Path | None) -> ImagePairs:
-        """Match by file name without suffix.
+        """Match by file name without suffix. A KITTI `calib.txt` beside the folders gives the rig.
 
         Args:
             path: the left folder; or, without `right`, the folder that holds both.
@@ -117,7 +118,9 @@ class ImagePairs(StereoSource):
             known = ", ".join("/".join(pair) for pair in VIEW_FOLDERS)
             raise UserError("no two view folders in there", where=path, fix=f"known names: {known}; or use --right")
         left_files, right_files = ({image.stem: image for image in images_in(folder)} for folder in folders)
-        return cls("two_folders", list(folders), left_files, right_files)
+        pairs = cls("two_folders", list(folders), left_files, right_files)
+        pairs.rig = rig_beside(folders[0])
+        return pairs
 
     @classmethod
     def image_folder(cls, path: Path) -> ImagePairs:
