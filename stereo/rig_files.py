@@ -1,7 +1,7 @@
 """Rigs on disk: KITTI's `calib.txt`, which lies beside the folders of the views.
 
-One projection matrix per line, 12 numbers, row by row: KITTI odometry writes `P0: ...` to `P3: ...`, some copies only the
-numbers. P0 and P1 are the gray cameras (`image_0 image_1`), P2 and P3 the colour ones (`image_2 image_3`).
+One projection matrix per line, 12 numbers, row by row: KITTI odometry writes `P0: ...` to `P3: ...`, some copies only
+the numbers. P0 and P1 are the gray cameras (`image_0 image_1`), P2 and P3 the colour ones (`image_2 image_3`).
 Format: https://www.cvlibs.net/datasets/kitti/eval_odometry.php
 """
 

@@ -17,7 +17,8 @@ class TeacherOptions:
         name: sgbm (OpenCV semi-global matching, no weights) or onnx (any ONNX stereo network).
         model: onnx only: the .onnx file, or the YAML that describes it and names it.
         description: onnx only: the YAML that describes the network, or the name of a shipped one, such as
-            hitnet_eth3d. Without it the network must take left and right (N×3×H×W, raw RGB) and give disparity.
+            hitnet_eth3d. Without it the network is recognised by its names, or must take left and right
+            (N×3×H×W, raw RGB) and give disparity.
         max_disp: largest disparity in px. For sgbm the range that is searched, a multiple of 16, 128 by default; for
             onnx it masks what is larger, and the description's value is the default.
         threads: onnx only: threads of one inference; the number of cores by default.

@@ -1,13 +1,15 @@
 """Any ONNX stereo network as a teacher, run by onnxruntime on the CPU and checked left against right.
 
-How the network wants its images is told by a `teacher.onnx_description`; without one, it must follow this project's own
-convention: inputs left and right (N×3×H×W float, raw RGB 0–255), output disparity.
+How the network wants its images is told by a `teacher.onnx_description`. Without one the names of its inputs and output
+must be those of a shipped description, or it must follow this project's own convention: inputs left and right (N×3×H×W
+float, raw RGB 0–255), output disparity.
 
     # H height, W width, C channels
 """
 
 from __future__ import annotations
 
+import logging
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -21,7 +23,7 @@ from stereo.errors import UserError, require
 from stereo.fit_size import Fit
 from stereo.pair import Disparity, Image, StereoPair
 from teacher.consistency import consistency_confidence, disparity_of_both_views, left_right_difference
-from teacher.onnx_description import NetworkDescription, read_description
+from teacher.onnx_description import NetworkDescription, read_description, shipped_descriptions
 from teacher.protocol import TeacherOutput
 
 ELEMENT_TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(uint8)": np.uint8}
@@ -29,6 +31,8 @@ PROVIDER = "CPUExecutionProvider"
 # A network's value for "infinitely far" may come out a little below 0; below this it means nothing.
 NEGATIVE_LIMIT_PX = -1.0
 INSTALL = "pip install onnxruntime"
+
+log = logging.getLogger(__name__)
 
 
 def signature(session: Any) -> str:
@@ -58,7 +62,7 @@ class OnnxTeacher:
 
     Args:
         path: the .onnx file.
-        description: what it wants and gives.
+        description: what it wants and gives; None looks for a shipped one with its names, else assumes our convention.
         max_disp: larger disparities are masked, in px; None takes the description's.
         threads: of one inference; None leaves it to onnxruntime (the number of cores).
 
@@ -69,13 +73,19 @@ class OnnxTeacher:
     name = "onnx"
 
     def __init__(
-        self, path: Path, description: NetworkDescription, *, max_disp: int | None = None, threads: int | None = None
+        self,
+        path: Path,
+        description: NetworkDescription | None = None,
+        *,
+        max_disp: int | None = None,
+        threads: int | None = None,
     ) -> None:
-        self.description, self._path = description, path
-        self.max_disp = description.max_disp if max_disp is None else max_disp
+        self._path = path
+        self._session = open_session(path, threads)
+        self.description = description or recognised(self._session)
+        self.max_disp = self.description.max_disp if max_disp is None else max_disp
         if self.max_disp < 1:
             raise UserError(f"{self.max_disp} is below 1", where="--teacher.max_disp")
-        self._session = open_session(path, threads)
         self._dtype, self._fixed = self._check_graph()
         self._sha256 = sha256_file(path)
 
@@ -92,16 +102,12 @@ class OnnxTeacher:
 
         Args:
             model: an .onnx file, or a YAML description that names one.
-            description: a YAML description or the name of a shipped one; None with an .onnx assumes our convention.
+            description: a YAML description or the name of a shipped one; only with an .onnx.
         """
         path = Path(model)
         if path.suffix.lower() not in (".yaml", ".yml"):
-            return cls(
-                path,
-                read_description(description) if description else NetworkDescription(),
-                max_disp=max_disp,
-                threads=threads,
-            )
+            told = read_description(description) if description else None
+            return cls(path, told, max_disp=max_disp, threads=threads)
         if description is not None:
             raise UserError("is a description already", where=path, fix="give the .onnx, or no --teacher.description")
         told = read_description(path)
@@ -200,6 +206,18 @@ class OnnxTeacher:
     def _mask(self, disparity: Disparity) -> Disparity:
         usable = (disparity >= NEGATIVE_LIMIT_PX) & (disparity <= self.max_disp)
         return np.where(usable, np.maximum(disparity, 0), np.float32(np.nan)).astype(np.float32)
+
+
+def recognised(session: Any) -> NetworkDescription:
+    """The shipped description that has this graph's names, else our own convention."""
+    inputs = sorted(value.name for value in session.get_inputs())
+    outputs = {value.name for value in session.get_outputs()}
+    for name in shipped_descriptions():
+        shipped = read_description(name)
+        if sorted(shipped.inputs.names) == inputs and shipped.output.name in outputs:
+            log.info("the network has the names of %s: taking that shipped description", name)
+            return shipped
+    return NetworkDescription()
 
 
 def runtime_errors() -> tuple[type[Exception], ...]:

@@ -212,7 +212,9 @@ def test_hitnet_reaches_its_published_errors(shared_data, name):
     if not model.exists():
         pytest.skip(f"no {model}")
     pair = load_pair(shared_data / "pairs" / name)
-    output = OnnxTeacher.open(str(model), description="hitnet_eth3d").predict(pair)
+    teacher = OnnxTeacher.open(str(model))
+    assert teacher.describe()["network"] == "hitnet_eth3d", "recognised by the names of its input and output"
+    output = teacher.predict(pair)
     errors = errors_against_truth(output.disparity, pair.disparity, mask=pair.noc)
     epe_px, bad1_pct, bad2_pct = HITNET[name]
     assert errors.coverage_pct == 100
