@@ -33,8 +33,8 @@ def make_row() -> Callable[..., ResultRow]:
         **changes: Any,
     ) -> ResultRow:
         digest = (f"{variant}{precision}".encode().hex() + "0" * 64)[:64]
-        model = ModelFacts(" ".join(filter(None, (variant, precision))), f"{variant}/{precision}.onnx", digest, 2_500_000, "nano",
-                           precision, 192, 2, STUDENT)  # fmt: skip
+        name = " ".join(filter(None, (variant, precision)))
+        model = ModelFacts(name, f"{variant}/{precision}.onnx", digest, 2_500_000, "nano", precision, 192, 2, STUDENT)
         place = Place(runtime, "2026.4", hint, "a board", 1, None, 480, 640, {})
         row = ResultRow(model, place, commit="c0ffee", tools={"numpy": "2"}, command="stereodistill profile",
                         made_at="2026-01-01T00:00:00+00:00")  # fmt: skip
