@@ -16,19 +16,27 @@ import numpy as np
 from stereo.errors import UserError
 from stereo.pair import StereoPair, decode_raw, read_bytes, to_rgb8
 from stereo.rig_files import rig_beside
-from stereo.sources import Frame, StereoSource
+from stereo.sources import IMAGE_SUFFIXES, Frame, StereoSource
 
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".webp")
 VIEW_FOLDERS = (
     ("left", "right"), ("Left", "Right"), ("image_left", "image_right"), ("image_2", "image_3"),
     ("image_0", "image_1"), ("image_02/data", "image_03/data"), ("image_00/data", "image_01/data"),
     ("cam0/data", "cam1/data"), ("cam0", "cam1"),
 )  # fmt: skip
-# Left and right word, and where in the name it stands. The first scheme that pairs any two files is taken.
+# Words for left and right, and where in a file's name they stand ({} is the word). The first scheme that pairs any two
+# files is taken. Short words only count where nothing else can be meant: `im01` is a frame number, `lamp` is a lamp.
+SUFFIX, PREFIX, ALONE = r"(?P<key>.+)[_\-.]{}", r"{}[_\-.]?(?P<key>.+)", r"(?P<key>){}"
+PREFIX_OF_NUMBER = r"{}[_\-.]?(?P<key>\d.*)"
+WORDS = (
+    (("left", "right"), (SUFFIX, PREFIX, ALONE)),
+    (("im0", "im1"), (SUFFIX, ALONE)),
+    (("view1", "view5"), (SUFFIX, ALONE)),
+    (("l", "r"), (SUFFIX, PREFIX_OF_NUMBER, ALONE)),
+)
 SCHEMES = tuple(
-    (re.compile(pattern.format(words[0]), re.IGNORECASE), re.compile(pattern.format(words[1]), re.IGNORECASE))
-    for words in (("left", "right"), ("im0", "im1"), ("view1", "view5"), ("l", "r"))
-    for pattern in (r"(?P<key>.+)[_\-.]{0}", r"{0}[_\-.]?(?P<key>.+)", r"(?P<key>){0}")
+    (re.compile(form.format(left), re.IGNORECASE), re.compile(form.format(right), re.IGNORECASE))
+    for (left, right), forms in WORDS
+    for form in forms
 )
 
 Files = dict[str, Path]
@@ -99,6 +107,10 @@ class ImagePairs(StereoSource):
     def __init__(self, kind: str, folders: list[Path], left: Files, right: Files) -> None:
         self.kind, self._folders, self._left, self._right = kind, folders, left, right
         self._names = sorted(left.keys() | right.keys())
+        # Names become file names of the label set, so they are made plain, and must not clash.
+        safe = [re.sub(r"[^\w.\-]", "_", key) or "pair" for key in self._names]
+        clash = len(set(safe)) < len(safe)
+        self._safe = [f"{number:06d}_{name}" if clash else name for number, name in enumerate(safe)]
         if not left.keys() & right.keys():
             raise UserError(
                 f"no left and right image belong together ({len(left)} left, {len(right)} right)",
@@ -134,7 +146,7 @@ class ImagePairs(StereoSource):
         return len(self._names)
 
     def name(self, index: int) -> str:
-        return re.sub(r"[^\w.\-]", "_", self._names[index]) or f"{index:06d}"
+        return self._safe[index]
 
     def paths(self) -> list[Path]:
         return self._folders

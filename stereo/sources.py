@@ -16,7 +16,7 @@ from stereo.errors import UserError
 from stereo.pair import Rig, StereoPair
 
 Kind = Literal["auto", "image_folder", "two_folders", "side_by_side_video", "two_videos"]
-VIDEO_SUFFIXES = (".mp4", ".avi", ".mkv", ".mov", ".m4v", ".webm", ".mpg", ".mpeg", ".ts", ".wmv", ".svo")
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".webp")
 
 
 @dataclass(frozen=True)
@@ -77,11 +77,6 @@ class StereoSource(ABC):
         return (self.read(index) for index in range(len(self)))
 
 
-def is_video(path: Path) -> bool:
-    """Whether the name says video."""
-    return path.suffix.lower() in VIDEO_SUFFIXES
-
-
 def find_kind(path: Path, right: Path | None) -> Kind:
     """What a path (and a second one for the right view) is.
 
@@ -91,6 +86,8 @@ def find_kind(path: Path, right: Path | None) -> Kind:
     for each in (path, right):
         if each is not None and not each.exists():
             raise UserError("no such source", where=each, fix="give a folder of images or a video file")
+        if each is not None and each.is_file() and each.suffix.lower() in IMAGE_SUFFIXES:
+            raise UserError("is a single image", where=each, fix="give the folder it is in")
     if path.is_dir():
         if right is None:
             from stereo.image_sources import view_folders

@@ -53,14 +53,15 @@ class VideoReader:
             )
         self._next, self._lost, self._first_ms = 0, False, None
         self._held: tuple[int, Image, float] | None = None
+        self._passed = -1  # the last frame that was decoded and let go
 
     def read(self, index: int) -> tuple[Image, float] | None:
         """The frame with this number as uint8 H×W×3 RGB and its time in ms since the first; None when it is lost."""
-        if index < self._next and (self._held is None or self._held[0] > index):
+        if index <= self._passed:
             self._capture.release()
             self._open()
         while self._held is None or self._held[0] < index:
-            if self._next > index and self._held is None:
+            if self._held is None and self._next > index:
                 return None
             self._advance(wanted=index)
         number, image, time_ms = self._held
@@ -68,7 +69,8 @@ class VideoReader:
 
     def _advance(self, *, wanted: int) -> None:
         """Decode one more frame into `_held`; a failure only moves the number on."""
-        self._held = None
+        if self._held is not None:
+            self._passed, self._held = self._held[0], None
         number = self._next
         self._next += 1
         if not self._capture.grab():
@@ -82,6 +84,7 @@ class VideoReader:
             self._next = number + 1
             self._lost = False
         if number < wanted:
+            self._passed = number
             return
         done, image = self._capture.retrieve()
         if not done:

@@ -8,7 +8,7 @@ frames in flight and a resumed one ends with the same files.
 from __future__ import annotations
 
 import logging
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import closing
@@ -35,6 +35,8 @@ WRITERS = 2
 # enter the journal at once, because syncing the disk per frame costs as much as encoding one.
 IN_FLIGHT = 8
 PREVIEW_WIDTH = 640
+# A truncated video may lack thousands of frames: so many warnings of each kind, then only the count.
+TELL_OF_EACH = 3
 
 log = logging.getLogger(__name__)
 
@@ -43,11 +45,13 @@ def chosen_frames(config: LabelConfig, count: int) -> range:
     """Frame numbers that stride and limit leave of `count`.
 
     Raises:
-        UserError: stride or limit below 1.
+        UserError: stride or limit below 1, or a threshold that is no confidence.
     """
     for option, value in (("stride", config.stride), ("limit", config.limit)):
         if value is not None and value < 1:
             raise UserError(f"{value} is below 1", where=f"--{option}")
+    if not 0 <= config.keep_threshold <= 1:
+        raise UserError(f"{config.keep_threshold} is not a confidence", where="--keep_threshold", fix="from 0 to 1")
     chosen = range(0, count, config.stride)
     return chosen[: config.limit]
 
@@ -104,6 +108,7 @@ class Labelling:
         self._writer, self._teacher, self._links, self._previews = writer, teacher, links, previews
         self._in_flight: deque[Future[StoredFrame]] = deque()
         self._kept: list[float] = []
+        self._told: Counter[str] = Counter()
 
     def run(self, frames: Iterable[Frame], ticker: Ticker) -> None:
         """Label frames in the order they come.
@@ -131,7 +136,10 @@ class Labelling:
 
     def _skip(self, frame: Frame, ticker: Ticker) -> None:
         reason, problem = frame.reason or "unreadable", frame.problem or "unreadable"
-        log.warning("skipped %s: %s", frame.name, problem)
+        self._told[reason] += 1
+        if self._told[reason] <= TELL_OF_EACH:
+            more = "; more of this kind are only counted" if self._told[reason] == TELL_OF_EACH else ""
+            log.warning("skipped %s: %s%s", frame.name, problem, more)
         self._writer.skip(frame.index, frame.name, reason=reason, detail=problem)
         ticker.advance()
 

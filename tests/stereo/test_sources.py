@@ -180,6 +180,54 @@ def test_videos_of_different_size_are_refused(tmp_path):
         open_source(left, right=right)
 
 
+@pytest.mark.parametrize("names", [("lamp.png", "ramp.png"), ("im01.png", "im11.png"), ("a.png", "b.png")])
+def test_names_that_only_look_like_a_pair_are_none(tmp_path, names):
+    for name in names:
+        write_png(tmp_path / name, view(0, "left"))
+    with pytest.raises(UserError, match="belong together"):
+        open_source(tmp_path)
+
+
+def test_names_stay_apart_when_made_plain(tmp_path):
+    for key in ("a b", "a_b", "a+b"):
+        for side in ("left", "right"):
+            write_png(tmp_path / side / f"{key}.png", view(0, side))
+    source = open_source(tmp_path)
+    names = [source.name(index) for index in range(3)]
+    assert len(set(names)) == 3
+    assert not any(" " in name or "+" in name for name in names)
+
+
+def test_a_gap_of_several_frames_is_read_without_starting_over(tmp_path, monkeypatch):
+    path = write_video(tmp_path / "clip.avi", [side_by_side(number) for number in range(8)])
+    source = open_source(path)
+    capture, opened = source._video._capture, []
+
+    class Gap:
+        """The video with frames 3 to 5 missing: one failed grab, then frame 6."""
+
+        def __init__(self):
+            self.number = -1
+
+        def grab(self):
+            self.number += 1
+            if self.number == 3:
+                assert all(capture.grab() for _ in range(3))
+                return False
+            return capture.grab()
+
+        def __getattr__(self, name):
+            return getattr(capture, name)
+
+    monkeypatch.setattr(source._video, "_capture", Gap())
+    monkeypatch.setattr(source._video, "_open", lambda: opened.append(1))
+    frames = list(source)
+    assert [frame.index for frame in frames if frame.pair is None] == [3, 4, 5]
+    for number in (2, 6, 7):
+        np.testing.assert_allclose(frames[number].pair.left.mean((0, 1)), view(number, "left")[0, 0], atol=3)
+    assert not opened
+
+
 def test_what_is_no_source_is_told(tmp_path):
     with pytest.raises(UserError, match="no such source"):
         open_source(tmp_path / "none")
@@ -188,6 +236,9 @@ def test_what_is_no_source_is_told(tmp_path):
     (tmp_path / "clip.mp4").write_bytes(b"not a video at all")
     with pytest.raises(UserError, match="cannot open this as a video"):
         open_source(tmp_path / "clip.mp4")
+    write_png(tmp_path / "one.png", view(0, "left"))
+    with pytest.raises(UserError, match="single image"):
+        open_source(tmp_path / "one.png")
     with pytest.raises(UserError, match="--right"):
         open_source(tmp_path, kind="two_folders")
     with pytest.raises(UserError, match="not of kind"):
