@@ -16,7 +16,7 @@ from distill.scene_geometry import Items, Surfaces
 from distill.scene_textures import Bank
 
 # Newton's method doubles the digits: from waves within a few percent of the depth, to float32's precision.
-NEWTON_STEPS = 4
+NEWTON_STEPS = 3
 
 
 @dataclasses.dataclass

@@ -39,6 +39,7 @@ class Surfaces:
         bend: (S, 3) coefficients (m, l, k) of a quadric p1² + p2² + m p3² + l p3 = k, |p3| <= 1, in units of `half`.
         waves: (S, WAVES, 4) relief of a WAVY patch along its normal, the sum of a sin(k1 p1 + k2 p2 + phase) with rows
             (k1, k2, phase, a): p in units of `half`, a in world units.
+        outward: (S,) bool, flat and seen only from where its normal points: faces of closed bodies.
     """
 
     scene: Ints
@@ -50,6 +51,7 @@ class Surfaces:
     cut: Ints
     bend: Floats
     waves: Floats
+    outward: NDArray[np.bool_]
 
     def __len__(self) -> int:
         return len(self.scene)
@@ -71,7 +73,8 @@ def flat(
     cut = np.zeros(count, np.int64) if cut is None else cut
     kind = np.full(count, FLAT if waves is None else WAVY)
     waves = np.zeros((count, WAVES, 4)) if waves is None else waves
-    return Surfaces(scene, thing, kind, centre, rotation, half3, cut, np.zeros((count, 3)), waves)
+    outward = np.zeros(count, np.bool_)
+    return Surfaces(scene, thing, kind, centre, rotation, half3, cut, np.zeros((count, 3)), waves, outward)
 
 
 def quadrics(scene: Ints, thing: Ints, centre: Floats, rotation: Floats, half: Floats, bend: Floats) -> Surfaces:
@@ -79,7 +82,8 @@ def quadrics(scene: Ints, thing: Ints, centre: Floats, rotation: Floats, half: F
     count = len(scene)
     kind, cut = np.full(count, QUADRIC), np.zeros(count, np.int64)
     bends = np.tile(np.asarray(bend, np.float64), (count, 1))
-    return Surfaces(scene, thing, kind, centre, rotation, half, cut, bends, np.zeros((count, WAVES, 4)))
+    waves, outward = np.zeros((count, WAVES, 4)), np.zeros(count, np.bool_)
+    return Surfaces(scene, thing, kind, centre, rotation, half, cut, bends, waves, outward)
 
 
 # Radius against the third coordinate p: 1; sqrt(1 - p²); (1 + p) / 2; sqrt((1 + p) / 2); sqrt((1 + p²) / 2).
@@ -97,10 +101,11 @@ def box_faces(scene: Ints, thing: Ints, centre: Floats, rotation: Floats, half: 
     parts = []
     for axis in range(3):
         first, second = (axis + 1) % 3, (axis + 2) % 3
-        turned = rotation[:, [first, second, axis]]
         for sign in (-1.0, 1.0):
-            middle = centre + sign * half[:, axis, None] * rotation[:, axis]
-            parts.append(flat(scene, thing, middle, turned, half[:, [first, second]]))
+            turned = rotation[:, [first, second, axis]] * np.array([1.0, 1.0, sign])[:, None]
+            middle = centre + half[:, axis, None] * turned[:, 2]
+            face = flat(scene, thing, middle, turned, half[:, [first, second]])
+            parts.append(dataclasses.replace(face, outward=np.ones(len(scene), np.bool_)))
     return join(parts)
 
 
@@ -173,6 +178,7 @@ def project(surfaces: Surfaces, cameras: Cameras, size: tuple[int, int], *, near
     rows = scaled.copy()
     rows[is_flat, 2] /= facing[is_flat, None]
     window = windows(centre, axes, surfaces, cameras, size, near=near)
+    window[surfaces.outward & (eye[:, 2] <= 0)] = 0
     return Items(view, np.arange(len(view)), surfaces.kind, by_pixel(rows, cameras, view), eye, window)
 
 

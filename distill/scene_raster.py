@@ -17,7 +17,6 @@ import torch
 
 from distill.scene_fragments import (
     Coefficients,
-    affine,
     flat_fragments,
     plane_fragments,
     quadric_fragments,
@@ -59,26 +58,26 @@ def cast(
     """Find the nearest surface in every pixel of every view.
 
     Args:
-        items: the surfaces as seen by the views; the first of each view is its sky, an unbounded plane behind all.
+        items: the surfaces as seen by the views; each view's first endless plane is its sky, behind all.
         surfaces: what the items refer to.
         bank: holds the silhouettes; its device is the render device.
         size: (height, width).
         views: number of views V.
         near: (V,) nearest depth that is drawn.
     """
+    height, width = size
     device = bank.textures.device
     data = to_device(items, surfaces, near, device)
-    first = np.unique(items.view, return_index=True)[1]
-    keys = sky_keys(data, torch.as_tensor(first, device=device), size)
+    endless = (items.kind == FLAT) & ~np.isfinite(surfaces.half[items.surface]).all(1)
+    keys = torch.stack(
+        [stage_keys(data, np.flatnonzero(endless & (items.view == view)), size) for view in range(views)]
+    ).view(-1)
     x0, y0, x1, y1 = items.window.T
-    shown = (x1 > x0) & (y1 > y0)
-    shown[first] = False
-    height, width = size
+    shown = (x1 > x0) & (y1 > y0) & ~endless
     rows, columns = rounded_up(y1 - y0, height), rounded_up(x1 - x0, width)
     left, top = np.minimum(x0, width - columns), np.minimum(y0, height - rows)
     whole = surfaces.cut[items.surface] == 0
-    endless = (items.kind == FLAT) & ~np.isfinite(surfaces.half[items.surface]).all(1)
-    groups = np.stack([rows, columns, items.kind, whole, endless], 1)
+    groups = np.stack([rows, columns, items.kind, whole], 1)
     chunk = chunk_pixels(device)
     for group in np.unique(groups[shown], axis=0):
         members = np.flatnonzero((groups == group).all(1) & shown)
@@ -89,7 +88,7 @@ def cast(
             chosen, x, y = (torch.as_tensor(values, device=device) for values in (some, left[some], top[some]))
             x = x[:, None] + torch.arange(window[1], device=device)
             y = y[:, None] + torch.arange(window[0], device=device)
-            depth = fragments(data, chosen, x.float(), y.float(), bank, kind=group[2], whole=group[3], endless=group[4])
+            depth = fragments(data, chosen, x.float(), y.float(), bank, kind=group[2], whole=group[3])
             place = ((data.view[chosen] * height)[:, None] + y).mul_(width)[:, :, None] + x[:, None, :]
             keys.scatter_reduce_(0, place.view(-1), as_keys(depth, chosen[:, None, None]).view(-1), "amax")
     keys = keys.view(views, height, width)
@@ -97,12 +96,9 @@ def cast(
 
 
 def fragments(
-    data: Coefficients, chosen: torch.Tensor, x: torch.Tensor, y: torch.Tensor, bank: Bank, *,
-    kind: int, whole: bool, endless: bool,
-) -> torch.Tensor:  # fmt: skip
-    """Inverse depths (N, H, W) of items of one kind; `whole` without silhouette, `endless` without border."""
-    if endless:
-        return plane_fragments(data, chosen, x, y)
+    data: Coefficients, chosen: torch.Tensor, x: torch.Tensor, y: torch.Tensor, bank: Bank, *, kind: int, whole: bool
+) -> torch.Tensor:
+    """Inverse depths (N, H, W) of items of one kind; `whole` without silhouette."""
     if kind == QUADRIC:
         return quadric_fragments(data, chosen, x, y)
     patch = flat_fragments if kind == FLAT else wavy_fragments
@@ -118,9 +114,16 @@ def as_keys(inverse_depth: torch.Tensor, item: torch.Tensor) -> torch.Tensor:
     return halves.view(torch.int64)[..., 0]
 
 
-def sky_keys(data: Coefficients, sky: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-    """Keys (V·H·W,) of views in which nothing but the sky is seen; `sky` (V,) are its items."""
+def stage_keys(data: Coefficients, planes: np.ndarray, size: tuple[int, int]) -> torch.Tensor:
+    """Keys (H, W) of one view in which only its endless planes are seen; `planes` are their items, the sky first."""
     height, width = size
-    x = torch.arange(width, device=sky.device, dtype=torch.float32).expand(len(sky), -1)
-    y = torch.arange(height, device=sky.device, dtype=torch.float32).expand(len(sky), -1)
-    return as_keys(affine(data.rows[sky, 2], x, y), sky[:, None, None]).view(-1)
+    device = data.rows.device
+    x = torch.arange(width, device=device, dtype=torch.float32)[None]
+    y = torch.arange(height, device=device, dtype=torch.float32)[None]
+    nearest = torch.zeros(height, width, device=device)
+    item = torch.full((height, width), int(planes[0]), dtype=torch.int32, device=device)
+    for plane in planes.tolist():
+        w = plane_fragments(data, torch.tensor([plane], device=device), x, y)[0]
+        item.masked_fill_(w > nearest, plane)
+        torch.maximum(nearest, w, out=nearest)
+    return as_keys(nearest, item)
