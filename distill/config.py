@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 from distill.scenes_config import ScenesConfig
+from teacher.config import TeacherOptions
 
 __all__ = ["DataOptions", "DemoConfig", "LossOptions", "OptimiserOptions", "ScenesConfig", "TrainConfig"]
 
@@ -126,6 +127,7 @@ class DemoConfig:
         teacher: name and model of the teacher, as for `label`.
         steps: training steps.
         frames: frames of the rendered clip.
+        calibration_frames: label frames that INT8 ranges are measured on.
         size: image size of the student's graphs.
         threads: threads of the measured runtimes.
         seed: of everything random.
@@ -136,8 +138,10 @@ class DemoConfig:
     out: Path = dataclasses.field(default=Path("runs/demo"), kw_only=True)
     video: str | None = None
     truth: Path | None = None
-    steps: int = 300
+    steps: int = 450
     frames: int = 24
+    calibration_frames: int = 16
+    teacher: TeacherOptions = dataclasses.field(default_factory=TeacherOptions)
     size: str = "384x640"
     threads: int = 1
     seed: int = 0

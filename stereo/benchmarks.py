@@ -10,9 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
-from stereo.disparity_files import read_kitti_png
+from stereo.disparity_files import read_kitti_png, write_kitti_png
 from stereo.errors import UserError, require
 from stereo.pair import Rig, StereoPair, decode_raw, read_bytes, read_image
+from stereo.pictures import gray_picture, write_png
 
 TRUTH_NAME = "disp_left_x256.png"
 # As the docstring of skimage.data.stereo_motorcycle tells them.
@@ -55,6 +56,24 @@ def load_pairs(folder: Path | str) -> list[StereoPair]:
             f"no pairs with {TRUTH_NAME} in there", where=folder, fix="expected NAME/left.png, right.png, " + TRUTH_NAME
         )
     return [load_pair(name) for name in names]
+
+
+def write_pair(folder: Path | str, pair: StereoPair) -> Path:
+    """Write one pair with truth in the form that `load_pair` reads, whole or not at all. Returns the folder.
+
+    Raises:
+        UserError: the pair has no truth, or the disk is full.
+    """
+    folder = Path(folder)
+    if pair.disparity is None:
+        raise UserError("has no true disparity", where=pair.name, fix="only pairs with truth are evaluated")
+    write_png(folder / "left.png", pair.left)
+    write_png(folder / "right.png", pair.right)
+    if pair.noc is not None:
+        write_png(folder / "noc.png", gray_picture(pair.noc))
+    # The truth comes last: it is what makes the folder a pair.
+    write_kitti_png(folder / TRUTH_NAME, pair.disparity)
+    return folder
 
 
 def motorcycle_pair() -> StereoPair:

@@ -128,12 +128,17 @@ def build_parser(name: str, config: type) -> Any:
 
 
 def expand_shorthands(arguments: Sequence[str], shorthands: dict[str, str]) -> list[str]:
-    """`--teacher sgbm` stands for `--teacher.name sgbm`: replace each shorthand option by the one it means."""
+    """Spell options the way the parser knows them.
+
+    `--teacher sgbm` stands for `--teacher.name sgbm`; dashes within a name stand for underscores.
+    """
     expanded = []
     for argument in arguments:
         option, equals, value = argument.partition("=")
-        target = shorthands.get(option.removeprefix("--")) if option.startswith("--") else None
-        expanded.append(f"--{target}{equals}{value}" if target else argument)
+        if re.fullmatch(r"--[A-Za-z][\w.\-]*", option):
+            name = option[2:].replace("-", "_")
+            argument = f"--{shorthands.get(name, name)}{equals}{value}"
+        expanded.append(argument)
     return expanded
 
 
