@@ -24,8 +24,8 @@ SYMBOLS = {"fp32": "circle", "fp16": "square", "int8": "diamond"}
 GRID = "#e6e9ee"
 # More than one power of ten between fastest and slowest would crowd the fast ones at the left edge.
 LOG_FROM = 8.0
-# Points closer than this share of either axis would print their numbers on top of each other.
-TOUCHING = 0.05
+# Points closer than these shares of the axes would print their numbers on top of each other.
+TOUCHING_ACROSS, TOUCHING_UP = 0.03, 0.05
 
 
 def figure(entries: Sequence[Entry], dataset: str, metric: str, *, images: int) -> dict[str, Any]:
@@ -40,6 +40,9 @@ def figure(entries: Sequence[Entry], dataset: str, metric: str, *, images: int) 
     for entry in points:
         groups.setdefault((group_name(entry), colour(entry)), []).append(entry)
     labels = point_labels(points, dataset, metric)
+    # The legend shows a group with the symbol of its first point: the plain one, where the group has it.
+    for members in groups.values():
+        members.sort(key=lambda entry: symbol(entry) != "circle")
     traces = [trace(name, tint, members, dataset, metric, labels=labels) for (name, tint), members in groups.items()]
     lines = [
         entry for entry in entries
@@ -97,22 +100,29 @@ def group_name(entry: Entry) -> str:
 def point_labels(points: Sequence[Entry], dataset: str, metric: str) -> dict[int, str]:
     """Entry number → text at its point; points that lie on each other share one label, such as "7, 8"."""
     top = max((entry.mean(dataset, metric) or 0.0 for entry in points), default=1.0) or 1.0
+    scale = latency_axis(points)
     labels: dict[int, str] = {}
     owners: list[tuple[float, float, int]] = []
-    for entry in points:
+    for entry in sorted(points, key=lambda entry: entry.latency.p50_ms if entry.latency else 0.0):
         latency, mean = entry.latency, entry.mean(dataset, metric)
         if latency is None or mean is None:
             continue
-        for p50_ms, other, number_there in owners:
-            near = abs(math.log(latency.p50_ms / p50_ms)) < TOUCHING and abs(mean - other) < TOUCHING * top
-            if near:
+        across = along(scale, latency.p50_ms)
+        for other_across, other, number_there in owners:
+            if across - other_across < TOUCHING_ACROSS and abs(mean - other) < TOUCHING_UP * top:
                 labels[number_there] += f", {entry.number}"
                 labels[entry.number] = ""
                 break
         else:
-            owners.append((latency.p50_ms, mean, entry.number))
+            owners.append((across, mean, entry.number))
             labels[entry.number] = str(entry.number)
     return labels
+
+
+def along(scale: dict[str, Any], p50_ms: float) -> float:
+    """Where a latency lies on its axis, 0 left and 1 right."""
+    low, high = scale["range"]
+    return ((math.log10(p50_ms) if scale.get("type") == "log" else p50_ms) - low) / (high - low)
 
 
 def trace(

@@ -121,7 +121,7 @@ def _merge(group: Sequence[ResultRow]) -> Iterable[Entry]:
     used: set[int] = set()
     for same in timed.values():
         newest = same[-1]
-        fitting = [row for row in evaluated if _same_size(row.place, newest.place)]
+        fitting = [row for row in evaluated if _same_size(row, newest)]
         used |= {id(row) for row in fitting}
         yield _entry(newest.model, newest.place, newest, fitting, replaced=len(same) - 1)
     by_size: dict[tuple[int | None, int | None], list[ResultRow]] = {}
@@ -150,9 +150,10 @@ def _entry(
     return Entry(0, model, place, kind, latency, tuple(reversed(kept)), replaced)
 
 
-def _same_size(evaluated: Place, timed: Place) -> bool:
-    """An evaluation at each image's own size (None) belongs to a model that takes any size."""
-    return evaluated.height is None or (evaluated.height, evaluated.width) == (timed.height, timed.width)
+def _same_size(evaluated: ResultRow, timed: ResultRow) -> bool:
+    """Accuracy belongs to the network size it was measured at; a reference takes every image as it is."""
+    sizes = [(row.place.height, row.place.width) for row in (evaluated, timed)]
+    return sizes[0] == sizes[1] or (evaluated.model.role == "reference" and sizes[0] == (None, None))
 
 
 def _order(entry: Entry) -> tuple[object, ...]:

@@ -51,7 +51,8 @@ def _most_accurate(entries: Sequence[Entry], dataset: str, *, images: int) -> st
     if best is None:
         return f"No variant has a complete average EPE on {dataset}."
     count = f"{images} image{'s' if images != 1 else ''}"
-    text = f"The most accurate is {label(best[1])}: EPE {best[0]:.2f} px averaged over {count} of {dataset}"
+    who = f"{label(best[1])} at {size(best[1])}"
+    text = f"The most accurate is {who}: EPE {best[0]:.2f} px averaged over {count} of {dataset}"
     references = [
         f"{entry.model.variant} {value:.2f} px{entry.coverage_note(dataset)}"
         for value, entry in scored

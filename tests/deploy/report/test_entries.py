@@ -49,6 +49,18 @@ def test_other_threads_or_sizes_are_entries_of_their_own(make_row: Callable[...,
     ]  # fmt: skip
 
 
+def test_accuracy_at_another_size_is_no_accuracy_of_the_timed_size(make_row: Callable[..., ResultRow]) -> None:
+    own_size = make_row(epe=[1.0], height=None, width=None)
+    entries = make_entries([make_row(p50=10.0), own_size])
+    assert [(bool(entry.latency), bool(entry.accuracy("pairs"))) for entry in entries] == [(True, False), (False, True)]
+    reference = {"role": "reference", "runtime": "opencv"}
+    (entry,) = make_entries(
+        [make_row(p50=10.0, **reference), make_row(epe=[1.0], height=None, width=None, **reference)]
+    )
+    assert entry.latency is not None
+    assert entry.mean("pairs", "epe_px") == 1.0
+
+
 def test_estimates_never_join_measurements(make_row: Callable[..., ResultRow]) -> None:
     entries = make_entries([make_row(p50=10.0), make_row(p50=7.0, kind="estimated")])
     assert sorted(entry.kind for entry in entries) == ["estimated", "measured"]

@@ -12,7 +12,9 @@ from deploy.results import ResultRow
 def test_fastest_most_accurate_references_and_cost_of_int8(rows: list[ResultRow]) -> None:
     first, second = verdict(make_entries(rows))
     assert first.startswith("On a board: the fastest variant is nano fp32 (openvino bf16) with 60.0 ms per pair")
-    assert "The most accurate is nano fp32 (openvino f32): EPE 2.00 px averaged over 3 images of pairs" in first
+    assert (
+        "The most accurate is nano fp32 (openvino f32) at 480x640: EPE 2.00 px averaged over 3 images of pairs" in first
+    )
     assert "teacher fp32 0.60 px" in first
     assert "1.00 px on 80.0 % of the pixels" in first
     assert "nano int8 changes EPE by +0.15 px (FP32 2.00 px, INT8 2.15 px) and takes 0.47 times the time" in first
