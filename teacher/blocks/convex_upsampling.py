@@ -26,9 +26,9 @@ def convex_upsample(disparity_B1HW: torch.Tensor, logits: torch.Tensor, *, scale
     fine = scale * scale
     logits = logits.float()
     neighbours = logits.split(fine, dim=1)
-    peak = neighbours[0]
+    peak = neighbours[0].detach()  # keeps exp in range and cancels in the ratio: no gradient
     for other in neighbours[1:]:
-        peak = torch.maximum(peak, other)
+        peak = torch.maximum(peak, other.detach())
     padded = F.pad(disparity_B1HW.float() * scale, (1, 1, 1, 1), mode="replicate")
     total = torch.zeros_like(peak)
     weighted = torch.zeros_like(peak)

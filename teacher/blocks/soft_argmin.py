@@ -17,6 +17,7 @@ def soft_argmin(scores_BDHW: torch.Tensor) -> torch.Tensor:
     Returns: (B, 1, H, W), float32 disparity in pixels of the volume's resolution, in [0, D-1].
     """
     scores = scores_BDHW.float()
-    weights = torch.exp(scores - scores.amax(dim=1, keepdim=True))
+    # The maximum only keeps exp in range and cancels in the ratio, so it needs no gradient.
+    weights = torch.exp(scores - scores.detach().amax(dim=1, keepdim=True))
     planes = torch.arange(scores.shape[1], device=scores.device, dtype=torch.float32)[None, :, None, None]
     return (weights * planes).sum(dim=1, keepdim=True) / weights.sum(dim=1, keepdim=True)
