@@ -88,8 +88,8 @@ def render_clip(
         UserError: fewer than one frame, or photographs missing.
     """
     options = options or SceneOptions(supersample=2)
-    bank = bank_for(options, torch.device("cpu"))
     world, path = clip_world(frames, size, seed=seed, options=options)
+    bank = bank_for(options, torch.device("cpu"))
     rig = Rig(
         float(world.cameras.focal[0]), BASELINE_M,
         cx=float(world.cameras.centre_x[0]), cy=float(world.cameras.centre_y[0]),
