@@ -125,6 +125,7 @@ class DemoConfig:
         video: stereo footage of your own (any source that `label` takes); a rendered clip when left out.
         truth: pairs with true disparity to score on; the rendered clip's and Middlebury's Motorcycle when left out.
         teacher: name and model of the teacher, as for `label`.
+        preset: which student.
         steps: training steps.
         frames: frames of the rendered clip.
         calibration_frames: label frames that INT8 ranges are measured on.
@@ -138,6 +139,7 @@ class DemoConfig:
     out: Path = dataclasses.field(default=Path("runs/demo"), kw_only=True)
     video: str | None = None
     truth: Path | None = None
+    preset: str = "nano"
     steps: int = 450
     frames: int = 24
     calibration_frames: int = 16

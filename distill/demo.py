@@ -121,8 +121,8 @@ def training(config: DemoConfig, labels: Path) -> TrainConfig:
     """Settings of the demo's short training: half footage, half procedural scenes."""
     data = DataOptions(labels=[labels], scene_share=0.5, batch_size=4, crop="192x384")
     return TrainConfig(
-        out=config.out / "student", steps=config.steps, seed=config.seed, data=data, validate_every=0,
-        checkpoint_every=50,
+        out=config.out / "student", preset=config.preset, steps=config.steps, seed=config.seed, data=data,
+        validate_every=0, checkpoint_every=50,
     )  # fmt: skip
 
 

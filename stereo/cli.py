@@ -88,7 +88,7 @@ def explain(message: str, known: Sequence[str]) -> UserError:
     message = " ".join(message.split())
     unknown = re.search(
         r"[Uu]nrecognized arguments: (?:--)?([\w.\-]+)|[Kk]ey '([\w.\-]+)' is not expected"
-        r"|No action for key \"([\w.\-]+)\"|does not accept option '([\w.\-]+)'",
+        r"|No action for key \"([\w.\-]+)\"|[Oo]ption '([\w.\-]+)'",
         message,
     )
     if unknown:
