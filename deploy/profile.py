@@ -45,9 +45,10 @@ def profile(config: ProfileConfig) -> Path:
         sizes = [run_size(item) for item in items]
         pairs = [given or textured_pair(*size) for size in sizes]
         rows = profile_together([(item.runner, item.model) for item in items], pairs, timing=timing)
+    update_results(out, rows)
     if config.memory:
         rows = [with_memory(row, item, size) for row, item, size in zip(rows, items, sizes, strict=True)]
-    update_results(out, rows)
+        update_results(out, rows)
     print_latency(rows)
     return out
 

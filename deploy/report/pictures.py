@@ -18,6 +18,8 @@ from stereo.pair import Image, read_image
 BUDGET_BYTES = 2_200_000
 WIDTHS_PX = (480, 400, 320, 240, 160)
 JPEG_QUALITY = 85
+# The frames of a clip look alike: a few of them tell what there is to see.
+IMAGES_PER_DATASET = 8
 
 
 @dataclass(frozen=True)
@@ -48,13 +50,19 @@ class Scene:
 
 
 def scenes(entries: Sequence[Entry]) -> tuple[list[Scene], list[str]]:
-    """The pictures of all images, and the names of images left out to keep the page small.
+    """The pictures of a few images of each dataset, and what was left out to keep the page small.
 
     Raises:
         UserError: a picture that a results file names is gone.
     """
-    wanted = [(dataset, image) for dataset, images in datasets(entries).items() for image, _ in images]
-    wanted = [key for key in dict.fromkeys(wanted) if any(key in entry.pictures for entry in entries)]
+    wanted, left_out = [], []
+    for dataset, images in datasets(entries).items():
+        keys = [(dataset, image) for image in dict.fromkeys(image for image, _ in images)]
+        keys = [key for key in keys if any(key in entry.pictures for entry in entries)]
+        chosen = spread(keys)
+        wanted += chosen
+        if len(chosen) < len(keys):
+            left_out.append(f"{len(keys) - len(chosen)} more of {dataset}")
     loaded = {path: load(path) for key in wanted for path in paths_of(key, entries)}
     encoded = encode_all(loaded)
     kept, total = [], 0
@@ -63,8 +71,16 @@ def scenes(entries: Sequence[Entry]) -> tuple[list[Scene], list[str]]:
         if total > BUDGET_BYTES and kept:
             break
         kept.append(key)
-    left_out = [f"{dataset}/{image}" for dataset, image in wanted[len(kept) :]]
+    left_out += [f"{image} of {dataset}" for dataset, image in wanted[len(kept) :]]
     return [scene(key, entries, encoded) for key in kept], left_out
+
+
+def spread(keys: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+    """At most `IMAGES_PER_DATASET` of them, evenly spread, the first and the last included."""
+    if len(keys) <= IMAGES_PER_DATASET:
+        return list(keys)
+    step = (len(keys) - 1) / (IMAGES_PER_DATASET - 1)
+    return [keys[round(index * step)] for index in range(IMAGES_PER_DATASET)]
 
 
 def encode_all(pictures: Mapping[str, Image]) -> dict[str, bytes]:

@@ -21,7 +21,7 @@ from deploy.report.markdown import markdown
 from deploy.report.pictures import scenes
 from deploy.report.provenance import facts, sources
 from deploy.report.spreadsheet import spreadsheet
-from deploy.report.tables import image_line, key_of, main_line
+from deploy.report.tables import image_cells, key_of, main_line
 from deploy.report.text import label, number, place, size
 from deploy.report.verdict import verdict
 from deploy.results import read_all
@@ -111,16 +111,13 @@ def device_view(device: str, entries: Sequence[Entry], found: dict[str, list[tup
 
 
 def per_image(entries: Sequence[Entry], found: dict[str, list[tuple[str, str]]]) -> list[dict[str, Any]]:
-    """Per dataset, a table of every image's errors."""
-    return [
-        {
-            "index": index,
-            "name": dataset,
-            "images": images,
-            "lines": [image_line(entry, dataset, index, images) for entry in entries if entry.accuracy(dataset)],
-        }
-        for index, (dataset, images) in enumerate(found.items())
-    ]
+    """Per dataset, a table of every image's errors: a line for each image, a column for each entry."""
+    tables = []
+    for index, (dataset, images) in enumerate(found.items()):
+        scored = [entry for entry in entries if entry.accuracy(dataset)]
+        lines = [(key, image_cells(key, scored, dataset, index)) for key in images]
+        tables.append({"index": index, "name": dataset, "entries": scored, "lines": lines})
+    return tables
 
 
 def error_classes() -> list[tuple[str, str]]:

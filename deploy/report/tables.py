@@ -132,10 +132,13 @@ def pixels_note(entry: Entry, dataset: str) -> str:
     return "EPE over the pixels with a prediction only, bad-x and D1 count the others as bad"
 
 
-def image_line(entry: Entry, dataset: str, index: int, images: Sequence[tuple[str, str]]) -> Line:
-    """Errors of each image of a dataset."""
-    known = {(item.image, item.mask): item for item in entry.accuracy(dataset)}
-    return Line(entry, tuple(image_cell(known.get(key), index, key, entry) for key in images))
+def image_cells(key: tuple[str, str], entries: Sequence[Entry], dataset: str, index: int) -> list[Cell]:
+    """Errors of one (image, mask) of a dataset, one cell for each entry."""
+    found = []
+    for entry in entries:
+        known = {(item.image, item.mask): item for item in entry.accuracy(dataset)}
+        found.append(image_cell(known.get(key), index, key, entry))
+    return found
 
 
 def image_cell(item: ImageAccuracy | None, index: int, key: tuple[str, str], entry: Entry) -> Cell:

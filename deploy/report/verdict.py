@@ -26,12 +26,12 @@ def device_sentences(entries: Sequence[Entry]) -> list[str]:
     """The sentences about one device."""
     variants = [entry for entry in entries if entry.model.role == "variant"]
     found = datasets(variants)
-    dataset = next(iter(found), None)
     sentences = [_fastest(variants)]
-    if dataset is None:
+    if not found:
         return [*sentences, "Accuracy was not measured."]
-    sentences.append(_most_accurate(entries, dataset, images=len(found[dataset])))
-    sentences += [text for text in (_int8(entry, variants, dataset) for entry in variants) if text]
+    sentences += [_most_accurate(entries, name, images=len(images)) for name, images in found.items()]
+    largest = next(iter(found))
+    sentences += [text for text in (_int8(entry, variants, largest) for entry in variants) if text]
     return sentences
 
 
@@ -50,9 +50,8 @@ def _most_accurate(entries: Sequence[Entry], dataset: str, *, images: int) -> st
     best = next((item for item in scored if item[1].model.role == "variant"), None)
     if best is None:
         return f"No variant has a complete average EPE on {dataset}."
-    count = f"{images} image{'s' if images != 1 else ''}"
-    who = f"{label(best[1])} at {size(best[1])}"
-    text = f"The most accurate is {who}: EPE {best[0]:.2f} px averaged over {count} of {dataset}"
+    count = f"averaged over {images} images of {dataset}" if images != 1 else f"on the one image of {dataset}"
+    text = f"The most accurate is {label(best[1])} at {size(best[1])}: EPE {best[0]:.2f} px {count}"
     references = [
         f"{entry.model.variant} {value:.2f} px{entry.coverage_note(dataset)}"
         for value, entry in scored

@@ -170,7 +170,9 @@ def open_runner(
     if threads < 1:
         raise UserError(f"{threads} threads", where="--threads", fix="give 1 or more")
     if not installed(name):
-        raise UserError(f"{name} is not installed here", where=path, fix=line.install)
+        others = [other for other in RUNTIMES if RUNTIMES[other].suffix == line.suffix and installed(other)]
+        choice = f"--runtime {others[0]}, or " if others else ""
+        raise UserError(f"{name} is not installed here", where=path, fix=choice + line.install)
     module, function = line.open.split(":")
     opener: Callable[..., Runner] = getattr(importlib.import_module(module), function)
     return opener(path, threads=threads, precision_hint=precision_hint, size=size)

@@ -24,7 +24,7 @@ from deploy.profile import profile
 from deploy.report.charts import figure, latency_axis, point_labels
 from deploy.report.entries import make_entries
 from deploy.report.markdown import escape, markdown
-from deploy.report.pictures import BUDGET_BYTES, encode_all
+from deploy.report.pictures import BUDGET_BYTES, IMAGES_PER_DATASET, encode_all, spread
 from deploy.report.report import page, report
 from deploy.report.spreadsheet import safe, spreadsheet
 from deploy.report.text import number
@@ -244,6 +244,14 @@ def test_pictures_keep_to_the_budget() -> None:
     noise = np.random.default_rng(0).integers(0, 256, (40, 600, 900, 3), dtype=np.uint8)
     encoded = encode_all({str(index): picture for index, picture in enumerate(noise)})
     assert sum(map(len, encoded.values())) <= BUDGET_BYTES
+
+
+def test_long_clips_show_a_few_frames_from_first_to_last() -> None:
+    frames = [("clip", f"{index:03d}") for index in range(60)]
+    chosen = spread(frames)
+    assert len(chosen) == len(set(chosen)) == IMAGES_PER_DATASET
+    assert (chosen[0], chosen[-1]) == (frames[0], frames[-1])
+    assert spread(frames[:3]) == frames[:3]
 
 
 def test_a_picture_that_is_gone_is_named(rows: list[ResultRow], tmp_path: Path) -> None:
