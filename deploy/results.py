@@ -194,7 +194,8 @@ def write_results(path: Path | str, rows: Sequence[ResultRow]) -> None:
 def update_results(path: Path | str, rows: Sequence[ResultRow]) -> list[ResultRow]:
     """Add rows to a results file, making it when it is not there.
 
-    A row that measured the same (latency or accuracy of the same model in the same place) replaces the older one.
+    A row that measured the same (latency, or accuracy on the same data, of the same model in the same place) replaces
+    the older one.
 
     Raises:
         UserError: the file is there but is no results file.
@@ -209,7 +210,8 @@ def update_results(path: Path | str, rows: Sequence[ResultRow]) -> list[ResultRo
 
 
 def _measured(row: ResultRow) -> tuple[object, ...]:
-    return (row.identity, row.setting, row.latency is not None, bool(row.accuracy))
+    datasets = frozenset(entry.dataset for entry in row.accuracy)
+    return (row.identity, row.setting, row.latency is not None, datasets)
 
 
 def read_results(path: Path | str) -> list[ResultRow]:
