@@ -4,7 +4,7 @@
         truth/        pairs with true disparity that the students are scored on, unless --truth names yours
         labels/       what the teacher says of the footage
         student/      the student trained on it
-        graphs/       fp32.onnx, fp16.onnx, int8.onnx
+        PRESET/       fp32.onnx, fp16.onnx, int8.onnx; the name of the folder is the name in the report
         results.json  accuracy and latency of each variant as it runs, teacher and SGBM beside them
         report.html   the report, with report.md and results.csv
 
@@ -67,7 +67,7 @@ def demo(config: DemoConfig) -> Path:
     truth = [config.truth] if config.truth else stage("truth", lambda: gather_truth(out, config))
     labels = stage("label", lambda: label(LabelConfig(str(footage), out=str(out / "labels"), teacher=config.teacher)))
     student = stage("train", lambda: train(training(config, labels)))
-    graphs = stage("quantize", lambda: quantize_once(student, labels, size, out / "graphs", config))
+    graphs = stage("quantize", lambda: quantize_once(student, labels, size, out / config.preset, config))
     results = out / "results.json"
     stage("evaluate", lambda: evaluate_all(graphs, student, truth, results, config))
     stage("profile", lambda: profile_all(graphs, results, config, size))

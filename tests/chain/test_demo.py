@@ -26,7 +26,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_every_link_leaves_its_artifact(finished: Path) -> None:
     assert len(LabelSet.open(finished / "labels")) == 7
     LabelSet.open(finished / "labels").verify()
-    for name in ("student/student.safetensors", "graphs/fp32.onnx", "graphs/fp16.onnx", "graphs/int8.onnx"):
+    for name in ("student/student.safetensors", "tiny/fp32.onnx", "tiny/fp16.onnx", "tiny/int8.onnx"):
         assert (finished / name).stat().st_size > 10_000
     page = (finished / "report.html").read_text()
     assert "int8" in page
@@ -48,7 +48,7 @@ def test_results_say_what_ran_where(finished: Path) -> None:
 
 
 def test_running_again_changes_nothing_that_is_finished(finished: Path) -> None:
-    kept = ("labels/journal.jsonl", "student/student.safetensors", "graphs/int8.onnx")
+    kept = ("labels/journal.jsonl", "student/student.safetensors", "tiny/int8.onnx")
     before = {name: (finished / name).stat().st_mtime_ns for name in kept}
     assert main([*SMALL, "--out", str(finished)]) == 0
     assert {name: (finished / name).stat().st_mtime_ns for name in kept} == before
