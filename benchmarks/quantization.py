@@ -24,7 +24,6 @@ from typing import Any
 
 import numpy as np
 import onnx
-import openvino
 import torch
 
 from calibration.config import CalibrationMethod
@@ -32,7 +31,7 @@ from calibration.multiply_adds import multiply_adds
 from calibration.quantize import quantize_student
 from calibration.variants import ROLES
 from deploy.measure import Timing, latency, time_rounds
-from deploy.runners.registry import open_runner
+from deploy.runners.registry import import_runtime, open_runner
 from deploy.textured_pair import textured_pair
 from distill.scenes import render_scenes
 from distill.scenes_config import SceneOptions
@@ -66,7 +65,7 @@ def integer_share(path: Path, names: Path) -> dict[str, Any]:
         names: the FP32 graph, whose multiply-adds are counted by node name.
     """
     work = multiply_adds(onnx.load(names))
-    core = openvino.Core()
+    core = import_runtime("openvino").Core()
     compiled = core.compile_model(str(path), "CPU", {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1})
     integer = set()
     for kernel in compiled.get_runtime_model().get_ops():

@@ -25,6 +25,8 @@ from stereo.progress import Ticker, progress
 WORKER = "calibration.modelopt_worker"
 # Nothing here needs the network: no model hub, no telemetry.
 OFFLINE = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "DO_NOT_TRACK": "1"}
+# modelopt walks over sets of names: with a fixed hash the same request gives the same files, bit by bit.
+REPEATABLE = {"PYTHONHASHSEED": "0"}
 LOG_LINES_SHOWN = 30
 
 log = logging.getLogger(__name__)
@@ -57,7 +59,7 @@ def run_modelopt(request: ModeloptRequest, folder: Path) -> list[FrameRecord]:
     request.write(folder / "request.json")
     log_path = folder / "modelopt.log"
     command = [sys.executable, "-m", WORKER, str(folder / "request.json")]
-    environment = {**os.environ, **OFFLINE, "TMPDIR": str(folder)}
+    environment = {**os.environ, **OFFLINE, **REPEATABLE, "TMPDIR": str(folder)}
     with log_path.open("wb") as log_file:
         child = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log_file, cwd=folder, env=environment,

@@ -22,6 +22,7 @@ import numpy as np
 import onnx
 from onnxruntime.quantization.calibrate import CalibrationDataReader
 
+from calibration.exact_readers import restore_exact_readers
 from calibration.frames import read_fitted
 from calibration.modelopt_request import ModeloptRequest
 from calibration.precision import QUANTISED_OPERATORS
@@ -119,6 +120,9 @@ def to_int8(request: ModeloptRequest, answers: Answers) -> None:
         output_path=quantised,
         log_level="INFO",
     )
+    model = onnx.load(quantised)
+    restore_exact_readers(model)
+    onnx.save(model, quantised)
     to_fp16(quantised, request.int8, request.keep_fp32)
 
 

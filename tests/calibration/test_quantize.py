@@ -1,0 +1,354 @@
+"""The real thing on a tiny student: modelopt runs, and every runtime takes what comes out."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from onnx import TensorProto
+
+from calibration import quantize as room
+from calibration.precision import KEEP_FLOAT, convolutions_kept_float, node_names, nodes_kept_fp32, quantised_nodes
+from calibration.quantize import quantize_student
+from deploy.export import get_metadata
+from deploy.runners.registry import open_runner
+from distill.scenes import render_scenes
+from distill.scenes_config import SceneOptions
+from stereo.artifacts import sha256_file
+from stereo.benchmarks import motorcycle_pair
+from stereo.cli import main
+from stereo.errors import UserError
+from stereo.label_set import LabelledFrame, LabelSet
+from stereo.label_set_writer import LabelSetWriter
+from student.checkpoint import load_student, save_student
+from student.presets import build_student
+
+SIZE = (96, 160)
+ROLES = ("fp32", "fp16", "int8")
+
+
+def pairs_of_scenes(count, size):
+    scenes = render_scenes(
+        count, size, generator=torch.Generator().manual_seed(0), device="cpu",
+        options=SceneOptions(max_disp=60, bank_size=16),
+    )  # fmt: skip
+    for index in range(count):
+        left, right = (view[index].permute(1, 2, 0).round().byte().numpy() for view in (scenes.left, scenes.right))
+        yield LabelledFrame(f"{index:06d}", left, right, scenes.disparity[index, 0].numpy(), np.ones(size, np.float32))
+
+
+@pytest.fixture(scope="module")
+def label_set(tmp_path_factory):
+    """Four frames of rendered scenes, a little larger than the graph."""
+    folder = tmp_path_factory.mktemp("labels") / "set"
+    writer = LabelSetWriter(folder, identity={"source": {}, "teacher": {}}, max_disp=64)
+    for index, frame in enumerate(pairs_of_scenes(4, (120, 200))):
+        writer.add(index, frame)
+    return writer.finish()
+
+
+@pytest.fixture(scope="module")
+def student_file(tmp_path_factory):
+    """A tiny student with the weights' sizes of a trained one: settled batch norms, scores that pick planes."""
+    torch.manual_seed(0)
+    student = build_student("tiny", max_disp=64).train()
+    with torch.no_grad():
+        for _ in range(10):
+            student.predict_sequence(255 * torch.rand(2, 3, 64, 96), 255 * torch.rand(2, 3, 64, 96))
+        student.classifier.weight.mul_(10)
+    return save_student(student.eval(), tmp_path_factory.mktemp("student") / "tiny.safetensors", training={})
+
+
+@pytest.fixture(scope="module")
+def variants(label_set, student_file, tmp_path_factory):
+    """The output folder, made from an empty working folder that must stay empty."""
+    folder = tmp_path_factory.mktemp("quantised")
+    elsewhere = folder / "elsewhere"
+    elsewhere.mkdir()
+    before = Path.cwd()
+    os.chdir(elsewhere)
+    try:
+        quantize_student(student_file, LabelSet.open(label_set), size=SIZE, out=folder / "out", frame_count=4)
+    finally:
+        os.chdir(before)
+    assert list(elsewhere.iterdir()) == []
+    return folder / "out"
+
+
+@pytest.fixture(scope="module")
+def graphs(variants):
+    return {role: onnx.load(variants / f"{role}.onnx") for role in ROLES}
+
+
+@pytest.fixture(scope="module")
+def inputs():
+    """A crop of a real pair."""
+    pair = motorcycle_pair()
+    return [
+        np.ascontiguousarray(view[200 : 200 + SIZE[0], 300 : 300 + SIZE[1]].transpose(2, 0, 1)[None], np.float32)
+        for view in (pair.left, pair.right)
+    ]
+
+
+def disparity(path, inputs, runtime="onnxruntime"):
+    runner = open_runner(path, runtime, threads=1)
+    try:
+        return runner.run(*inputs)
+    finally:
+        runner.close()
+
+
+def test_nothing_else_is_left_in_the_folder(variants):
+    assert sorted(path.name for path in variants.iterdir()) == [
+        "fp16.onnx", "fp32.onnx", "int8.onnx", "manifest.json",
+    ]  # fmt: skip
+
+
+def test_manifest_says_from_what_and_how(variants, student_file, label_set):
+    manifest = json.loads((variants / "manifest.json").read_text())
+    assert manifest["made_from"]["student"] == sha256_file(student_file)
+    assert manifest["made_from"]["label set journal"] == sha256_file(label_set / "journal.jsonl")
+    for role in ROLES:
+        told = manifest["variants"][role]
+        assert told["sha256"] == sha256_file(variants / told["file"])
+        assert told["bytes"] == (variants / told["file"]).stat().st_size
+    frames = manifest["calibration"]["frames"]
+    assert [frame["name"] for frame in frames] == LabelSet.open(label_set).names
+    assert manifest["calibration"]["fits"] == {"as is": 0, "padded": 0, "scaled": 4}
+    assert manifest["config"]["size"] == "96x160"
+
+
+def test_manifest_names_every_convolution_once(variants, graphs):
+    precision = json.loads((variants / "manifest.json").read_text())["precision"]
+    kept = [name for rule in precision["kept_float"] for name in rule["nodes"]]
+    told = [*precision["quantised"], *kept, *precision["left_by_modelopt"]]
+    assert sorted(told) == sorted(node_names(graphs["fp32"], operators=["Conv"]))
+    assert all(rule["why"] for rule in precision["kept_float"] + precision["kept_fp32"])
+    assert [rule["name"] for rule in precision["kept_float"]] == [rule.name for rule in KEEP_FLOAT]
+
+
+def test_graphs_say_what_they_are(graphs, student_file):
+    for role, model in graphs.items():
+        told = get_metadata(model)
+        assert told == {
+            "preset": "tiny", "max_disp": "64", "iterations": "2", "precision": role, "apc_form": "conv3d",
+            "source_sha256": sha256_file(student_file), "height": "96", "width": "160",
+        }  # fmt: skip
+        names = node_names(model)
+        assert len(set(names)) == len(names)
+        assert {value.type.tensor_type.elem_type for value in (*model.graph.input, *model.graph.output)} == {
+            TensorProto.FLOAT
+        }
+
+
+def test_fp32_equals_pytorch_on_a_real_pair(variants, student_file, inputs):
+    with torch.no_grad():
+        wanted = load_student(student_file)(*map(torch.from_numpy, inputs)).numpy()
+    difference = np.abs(disparity(variants / "fp32.onnx", inputs) - wanted)
+    assert wanted.std() > 0.5  # a constant map would agree too easily
+    assert difference.mean() <= 1e-3
+    assert difference.max() <= 1e-2
+
+
+def test_fp16_and_int8_stay_near_fp32_on_a_real_pair(variants, inputs):
+    wanted = disparity(variants / "fp32.onnx", inputs)
+    # Half precision carries 11 bits; a student that was never trained amplifies rounding more than a trained one.
+    assert np.abs(disparity(variants / "fp16.onnx", inputs) - wanted).mean() <= 0.05
+    moved = np.abs(disparity(variants / "int8.onnx", inputs) - wanted)
+    assert 0 < moved.mean() <= 0.5
+
+
+def element_types(model):
+    """Tensor → element type, inferred from the graph."""
+    graph = onnx.shape_inference.infer_shapes(model, strict_mode=True).graph
+    types = {tensor.name: tensor.data_type for tensor in graph.initializer}
+    values = (*graph.input, *graph.output, *graph.value_info)
+    return types | {value.name: value.type.tensor_type.elem_type for value in values}
+
+
+@pytest.mark.parametrize("role", ["fp16", "int8"])
+def test_named_nodes_compute_in_float32_and_the_rest_does_not(graphs, role):
+    model, types = graphs[role], element_types(graphs[role])
+    kept = set(nodes_kept_fp32(graphs["fp32"]))
+    floats = (TensorProto.FLOAT, TensorProto.FLOAT16)
+    for node in model.graph.node:
+        if node.op_type in ("Cast", "QuantizeLinear", "DequantizeLinear"):
+            continue
+        values = node.input[:1] if node.op_type == "Resize" else node.input  # its factors are float32 by definition
+        found = {types[name] for name in (*values, *node.output) if types.get(name) in floats}
+        wanted = TensorProto.FLOAT if node.name in kept else TensorProto.FLOAT16
+        assert found <= {wanted}, (node.name, found)
+    assert kept <= set(node_names(model))
+
+
+def test_only_convolutions_are_quantised_per_channel_and_none_of_the_excluded(graphs):
+    model = graphs["int8"]
+    quantised = quantised_nodes(model)
+    assert quantised
+    assert not set(quantised) & set(convolutions_kept_float(graphs["fp32"]))
+    makers = {name: node for node in model.graph.node for name in node.output}
+    scales = {tensor.name: tensor.dims for tensor in model.graph.initializer}
+    for node in model.graph.node:
+        if node.op_type not in ("Conv", "DequantizeLinear"):
+            assert not [name for name in node.input if name in makers and makers[name].op_type == "DequantizeLinear"]
+        if node.name in quantised:
+            weights = makers[node.input[1]]
+            channels = [tensor.dims[0] for tensor in model.graph.initializer if tensor.name == weights.input[1]]
+            assert list(scales[weights.input[1]]) == channels
+            assert channels[0] > 1
+
+
+def test_openvino_runs_integer_kernels_and_agrees(variants, graphs, inputs):
+    pytest.importorskip("openvino", reason="OpenVINO is not installed")
+    runner = open_runner(variants / "int8.onnx", "openvino", threads=1, precision_hint="f32")
+    found = runner.run(*inputs)
+    integer, _, total = runner.metadata["runtime.integer_kernels"].split()[:3]
+    runner.close()
+    assert int(integer) == len(quantised_nodes(graphs["int8"])), f"{integer} of {total}"
+    # The same values rounded to the same 256 steps: nearer to each other than to the graph that does not round.
+    wanted, exact = (disparity(variants / f"{role}.onnx", inputs) for role in ("int8", "fp32"))
+    assert np.abs(found - wanted).mean() < 0.7 * np.abs(exact - wanted).mean()
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_tensorrt_rtx_builds_it(variants, role):
+    trt = pytest.importorskip("tensorrt_rtx_bindings", reason="TensorRT-RTX is not installed")
+    logger = trt.Logger(trt.Logger.ERROR)
+    builder = trt.Builder(logger)
+    network = builder.create_network(0)
+    parser = trt.OnnxParser(network, logger)
+    assert parser.parse_from_file(str(variants / f"{role}.onnx")), [
+        parser.get_error(index).desc() for index in range(parser.num_errors)
+    ]
+    config = builder.create_builder_config()
+    config.num_compute_capabilities = 1
+    config.set_compute_capability(trt.ComputeCapability.SM86, 0)
+    assert builder.build_serialized_network(network, config) is not None
+
+
+# What people hand over by mistake.
+
+
+def test_quantised_graph_is_refused(variants, label_set, tmp_path):
+    with pytest.raises(UserError, match="already quantised"):
+        quantize_student(variants / "int8.onnx", LabelSet.open(label_set), size=SIZE, out=tmp_path / "out")
+    with pytest.raises(UserError, match="exported graph"):
+        quantize_student(variants / "fp32.onnx", LabelSet.open(label_set), size=SIZE, out=tmp_path / "out")
+    with pytest.raises(UserError, match="is a folder"):
+        quantize_student(variants, LabelSet.open(label_set), size=SIZE, out=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_is_no_student_and_no_label_set_ends_in_one_line(label_set, student_file, tmp_path, capsys):
+    text = tmp_path / "text.safetensors"
+    text.write_text("not a student")
+    out = str(tmp_path / "out")
+    for arguments, words in [
+        ([str(text), "--frames", str(label_set)], "not a safetensors file"),
+        ([str(tmp_path / "missing.safetensors"), "--frames", str(label_set)], "no such student file"),
+        ([str(student_file), "--frames", str(tmp_path)], "no such label set"),
+        ([str(student_file), "--frames", str(label_set), "--size", "100x160"], "multiples of 32"),
+        ([str(student_file), "--frames", str(label_set), "--frame_count", "0"], "0 calibration frames"),
+    ]:
+        assert main(["quantize", *arguments, "--out", out]) == 2
+        error = capsys.readouterr().err.strip().splitlines()
+        assert len(error) == 1
+        assert words in error[0]
+    assert not (tmp_path / "out").exists()
+
+
+def test_output_that_cannot_be_a_folder_is_refused(label_set, student_file, tmp_path):
+    (tmp_path / "file").write_text("")
+    for out in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(UserError, match="is a file, not a folder"):
+            quantize_student(student_file, LabelSet.open(label_set), size=SIZE, out=out)
+
+
+@pytest.fixture
+def failing(monkeypatch):
+    """Let the step after the export fail with an exception."""
+
+    def use(error):
+        def fail(request, folder):
+            (folder / "half.onnx").write_bytes(b"half")
+            raise error
+
+        monkeypatch.setattr(room, "run_modelopt", fail)
+
+    return use
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
+def test_a_run_that_fails_leaves_no_trace_and_keeps_what_was_there(failing, label_set, student_file, tmp_path, error):
+    failing(error)
+    expected = UserError if isinstance(error, OSError) else KeyboardInterrupt
+    with pytest.raises(expected):
+        quantize_student(student_file, LabelSet.open(label_set), size=SIZE, out=tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+    old = tmp_path / "old"
+    old.mkdir()
+    for name in ("fp32.onnx", "manifest.json"):
+        (old / name).write_text("earlier")
+    with pytest.raises(expected):
+        quantize_student(student_file, LabelSet.open(label_set), size=SIZE, out=old)
+    assert {path.name: path.read_text() for path in old.iterdir()} == {
+        "fp32.onnx": "earlier", "manifest.json": "earlier",
+    }  # fmt: skip
+
+
+@pytest.mark.slow
+def test_the_verb_repeats_itself_bit_by_bit(variants, label_set, student_file, tmp_path, capsys):
+    out = tmp_path / "again"
+    assert main(
+        ["quantize", str(student_file), "--frames", str(label_set), "--size", "96x160", "--frame-count", "4",
+         "--out", str(out)]
+    ) == 0  # fmt: skip
+    assert capsys.readouterr().out.strip() == str(out)
+    for role in ROLES:
+        assert sha256_file(out / f"{role}.onnx") == sha256_file(variants / f"{role}.onnx"), role
+
+
+@pytest.mark.slow
+def test_entropy_finds_other_ranges(variants, label_set, student_file, tmp_path, inputs):
+    out = quantize_student(
+        student_file, LabelSet.open(label_set), size=SIZE, out=tmp_path / "entropy", frame_count=4, method="entropy"
+    )
+    by_entropy, by_max = (disparity(folder / "int8.onnx", inputs) for folder in (out, variants))
+    assert not np.array_equal(by_entropy, by_max)
+
+
+@pytest.mark.slow
+def test_altered_frame_is_named(label_set, student_file, tmp_path):
+    writer = LabelSetWriter(tmp_path / "set", identity={"source": {}, "teacher": {}}, max_disp=64)
+    for index, frame in enumerate(pairs_of_scenes(2, SIZE)):
+        writer.add(index, frame)
+    path = writer.finish() / "right" / "000001.png"
+    path.write_bytes(path.read_bytes()[:-1] + b"x")
+    with pytest.raises(UserError, match=r"000001\.png.*checksum"):
+        quantize_student(student_file, LabelSet.open(tmp_path / "set"), size=SIZE, out=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.slow
+def test_interrupt_in_the_middle_leaves_nothing(label_set, student_file, tmp_path):
+    out = tmp_path / "out"
+    command = [sys.executable, "-m", "stereo.cli", "quantize", str(student_file), "--frames", str(label_set),
+               "--size", "96x160", "--out", str(out)]  # fmt: skip
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 120
+    while not list(out.glob(".quantize.*/modelopt.log")):
+        assert time.monotonic() < deadline
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == 130, error
+    assert "interrupted" in error
+    assert not out.exists()
