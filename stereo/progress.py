@@ -20,6 +20,11 @@ def clock(seconds: float) -> str:
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
+def speed(rate: float, unit: str) -> str:
+    """Units per second, with two digits that mean something also when a unit takes minutes."""
+    return f"{rate:.1f} {unit}/s" if rate >= 1 or rate == 0 else f"{rate:.2g} {unit}/s"
+
+
 class Ticker:
     """What the work reports to: `advance()` after each unit.
 
@@ -44,7 +49,7 @@ class Ticker:
     def advance(self, units: int = 1, *, note: str = "") -> None:
         """Report finished units, with a few words shown behind the numbers."""
         self.done += units
-        rate = f"{self.rate:.1f} {self.unit}/s"
+        rate = speed(self.rate, self.unit)
         if self._bar is not None and self._task is not None:
             self._bar.update(self._task, advance=units, rate=rate, note=note)
         elif time.monotonic() - self._last_line >= LOG_EVERY_S or self.done == self.total:
@@ -52,7 +57,7 @@ class Ticker:
             self._print(note)
 
     def _print(self, note: str) -> None:
-        parts = [f"{self.done}/{self.total}" if self.total else str(self.done), f"{self.rate:.1f} {self.unit}/s"]
+        parts = [f"{self.done}/{self.total}" if self.total else str(self.done), speed(self.rate, self.unit)]
         if self.total and self.rate and self.done < self.total:
             parts.append(f"{clock((self.total - self.done) / self.rate)} left")
         print(f"{self.title}: {', '.join(parts + ([note] if note else []))}", file=sys.stderr, flush=True)

@@ -8,10 +8,12 @@ frames in flight and a resumed one ends with the same files.
 from __future__ import annotations
 
 import logging
+import time
 from collections import Counter, deque
 from collections.abc import Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import closing
+from itertools import takewhile
 from pathlib import Path
 
 import cv2
@@ -32,8 +34,10 @@ from teacher.registry import open_teacher
 READ_AHEAD = 3
 WRITERS = 2
 # Frames between the teacher and the journal: the most that a kill can lose, and what must fit in memory. Half of them
-# enter the journal at once, because syncing the disk per frame costs as much as encoding one.
+# enter the journal at once, because syncing a busy disk per frame costs as much as encoding one; with a slow teacher,
+# what is there after a second does.
 IN_FLIGHT = 8
+COMMIT_EVERY_S = 1.0
 PREVIEW_WIDTH = 640
 # A truncated video may lack thousands of frames: so many warnings of each kind, then only the count.
 TELL_OF_EACH = 3
@@ -109,6 +113,7 @@ class Labelling:
         self._in_flight: deque[Future[StoredFrame]] = deque()
         self._kept: list[float] = []
         self._told: Counter[str] = Counter()
+        self._last_commit = time.monotonic()
 
     def run(self, frames: Iterable[Frame], ticker: Ticker) -> None:
         """Label frames in the order they come.
@@ -127,8 +132,7 @@ class Labelling:
                         frame.name, frame.pair.left, frame.pair.right, output.disparity, output.confidence
                     )
                     self._in_flight.append(pool.submit(self._store, frame, labelled))
-                    if len(self._in_flight) >= IN_FLIGHT:
-                        self._commit_until(IN_FLIGHT // 2, ticker)
+                    self._commit_some(ticker)
                 self._commit_until(0, ticker)
             except BaseException:
                 self._commit_what_is_written()
@@ -149,6 +153,14 @@ class Labelling:
             write_png(self._writer.path / "pictures" / f"{frame.name}.png", preview(labelled))
         return stored
 
+    def _commit_some(self, ticker: Ticker) -> None:
+        """Make room when too much is in flight; after a second, take what is there."""
+        if len(self._in_flight) >= IN_FLIGHT:
+            self._commit_until(IN_FLIGHT // 2, ticker)
+        elif time.monotonic() - self._last_commit >= COMMIT_EVERY_S:
+            written = len(list(takewhile(Future.done, self._in_flight)))
+            self._commit_until(len(self._in_flight) - written, ticker)
+
     def _commit_until(self, waiting: int, ticker: Ticker) -> None:
         """Enter finished frames into the journal, oldest first, until at most `waiting` are in flight."""
         ready: list[StoredFrame] = []
@@ -157,6 +169,7 @@ class Labelling:
                 ready.append(self._in_flight.popleft().result())
         finally:
             self._writer.commit(*ready)
+        self._last_commit = time.monotonic()
         for stored in ready:
             self._kept.append(stored.line["kept_pct"])
             ticker.advance(note=f"kept {sum(self._kept) / len(self._kept):.1f} % of pixels")

@@ -1,7 +1,7 @@
 import re
 
 from stereo import progress as module
-from stereo.progress import clock, progress
+from stereo.progress import clock, progress, speed
 
 
 def test_a_log_gets_plain_lines_with_rate_and_remaining_time(capsys, monkeypatch):
@@ -30,3 +30,9 @@ def test_unknown_total_and_no_work(capsys):
 
 def test_clock():
     assert [clock(value) for value in (0, 59.4, 61, 3661)] == ["0:00", "0:59", "1:01", "1:01:01"]
+
+
+def test_slow_work_still_has_a_speed():
+    assert [speed(rate, "frames") for rate in (0.0, 0.0163, 0.5, 1.0, 12.34)] == [
+        "0.0 frames/s", "0.016 frames/s", "0.5 frames/s", "1.0 frames/s", "12.3 frames/s",
+    ]  # fmt: skip
