@@ -60,11 +60,13 @@ class PartFound:
 
     Args:
         version: None when it cannot be imported.
+        extra: the extra of this project that brings it.
         problem: why not.
     """
 
     name: str
     version: str | None
+    extra: str
     purpose: str
     problem: str | None
 
@@ -77,8 +79,8 @@ def doctor(config: DoctorConfig) -> None:
         print(json.dumps({"machine": facts, "parts": [dataclasses.asdict(part) for part in parts]}, indent=2))
         return
     print_table(("machine", ""), [(key, describe(value)) for key, value in facts.items()], stderr=False)
-    lines = [(part.name, part.version or "missing", part.purpose, part.problem or "works") for part in parts]
-    print_table(("package", "version", "for", "state"), lines, stderr=False)
+    lines = [(p.name, p.version or "missing", p.extra, p.purpose, p.problem or "works") for p in parts]
+    print_table(("package", "version", "extra", "for", "state"), lines, stderr=False)
 
 
 def machine_facts() -> dict[str, object]:
@@ -112,13 +114,14 @@ def find_all(parts: Sequence[Part]) -> list[PartFound]:
     for part, process in zip(parts, processes, strict=True):
         output, errors = process.communicate()
         if process.returncode == 0:
-            found.append(PartFound(part.distribution, output.splitlines()[-1], part.purpose, None))
+            version = output.splitlines()[-1].split("-")[0]  # OpenVINO appends its build
+            found.append(PartFound(part.distribution, version, part.extra, part.purpose, None))
             continue
         install = f"pip install 'stereodistill[{part.extra}]'"
         reason = (errors.strip().splitlines() or [f"import ended with {process.returncode}"])[-1]
         missing = f"No module named '{part.module}'" in reason
         problem = f"not installed: {install}" if missing else f"broken: {reason} ({install})"
-        found.append(PartFound(part.distribution, None, part.purpose, problem))
+        found.append(PartFound(part.distribution, None, part.extra, part.purpose, problem))
     return found
 
 

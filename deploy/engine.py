@@ -93,7 +93,10 @@ def build_engine(trt: Any, graph: StereoGraph, *, compute_capability: str | None
         UserError: the parser or builder refuses the graph.
     """
     logger = make_logger(trt)
-    builder = trt.Builder(logger)
+    try:
+        builder = trt.Builder(logger)
+    except TypeError as error:  # what the bindings raise when the library returns no builder, as without a driver
+        raise UserError(f"TensorRT cannot start: {logger.reason()}", fix="it needs a working NVIDIA driver") from error
     network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
     parser = trt.OnnxParser(network, logger)
     if not parser.parse_from_file(str(graph.path)):
@@ -110,8 +113,7 @@ def build_engine(trt: Any, graph: StereoGraph, *, compute_capability: str | None
         config.set_compute_capability(target(trt, compute_capability), 0)
     engine = builder.build_serialized_network(network, config)
     if engine is None:
-        reason = logger.errors[-1] if logger.errors else "no reason given"
-        raise UserError(f"TensorRT cannot build it: {reason}", where=graph.path)
+        raise UserError(f"TensorRT cannot build it: {logger.reason()}", where=graph.path)
     return bytes(engine)
 
 
@@ -141,5 +143,8 @@ def make_logger(trt: Any) -> Any:
         def log(self, severity: Any, message: str) -> None:
             if severity in (trt.ILogger.Severity.ERROR, trt.ILogger.Severity.INTERNAL_ERROR):
                 self.errors.append(message)
+
+        def reason(self) -> str:
+            return self.errors[-1] if self.errors else "no reason given"
 
     return Errors()

@@ -12,7 +12,8 @@ import pytest
 
 from deploy import engine
 from deploy.config import BuildConfig
-from deploy.engine import build
+from deploy.engine import build, build_engine
+from deploy.onnx_stereo import read_stereo_graph
 from stereo.artifacts import sha256_file
 from stereo.cli import main
 from stereo.errors import UserError
@@ -74,6 +75,65 @@ def test_missing_builder_says_what_to_install(tmp_path: Path, network: Path, mon
     monkeypatch.setitem(engine.BUILDERS, "tensorrt", missing)
     with pytest.raises(UserError, match=r"cannot import tensorrt_that_is_not_there.*apt install it"):
         build(BuildConfig(str(network), runtime="tensorrt", out=str(tmp_path / "e.engine")))
+
+
+class FakeTensorRT:
+    """Refuses as TensorRT does: without a driver its bindings raise TypeError, a failed build returns None."""
+
+    class ILogger:
+        class Severity:
+            INTERNAL_ERROR, ERROR, WARNING = range(3)
+
+    class NetworkDefinitionCreationFlag:
+        STRONGLY_TYPED = 4
+
+    class BuilderFlag:
+        TF32 = "tf32"
+
+    def __init__(self, *, has_driver: bool) -> None:
+        self.has_driver = has_driver
+        self.flags: list[object] = []
+
+    def Builder(self, logger: object) -> FakeTensorRT:
+        self.logger = logger
+        if not self.has_driver:
+            logger.log(self.ILogger.Severity.ERROR, "CUDA initialization failure with error: 35")  # type: ignore[attr-defined]
+            raise TypeError("pybind11::init(): factory function returned nullptr")
+        return self
+
+    def create_network(self, flags: int) -> int:
+        self.flags.append(flags)
+        return flags
+
+    def OnnxParser(self, network: object, logger: object) -> FakeTensorRT:
+        return self
+
+    def parse_from_file(self, path: str) -> bool:
+        return True
+
+    def create_builder_config(self) -> FakeTensorRT:
+        return self
+
+    def clear_flag(self, flag: object) -> None:
+        self.flags.append(flag)
+
+    def build_serialized_network(self, network: object, config: object) -> None:
+        self.logger.log(self.ILogger.Severity.WARNING, "slow")  # type: ignore[attr-defined]
+        self.logger.log(self.ILogger.Severity.ERROR, "no implementation for node Softmax")  # type: ignore[attr-defined]
+
+
+def test_without_a_driver_the_reason_is_told(network: Path) -> None:
+    with pytest.raises(UserError, match=r"cannot start: CUDA initialization failure.*NVIDIA driver"):
+        build_engine(
+            FakeTensorRT(has_driver=False), read_stereo_graph(network), compute_capability=None, workspace_mb=0
+        )
+
+
+def test_a_failed_build_tells_the_last_error_and_is_strongly_typed(network: Path) -> None:
+    trt = FakeTensorRT(has_driver=True)
+    with pytest.raises(UserError, match="cannot build it: no implementation for node Softmax"):
+        build_engine(trt, read_stereo_graph(network), compute_capability=None, workspace_mb=0)
+    assert trt.flags == [1 << 4, "tf32"]
 
 
 def attributes_used() -> set[str]:
