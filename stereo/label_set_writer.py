@@ -101,6 +101,8 @@ class LabelSetWriter:
         self._made_from, self._config = dict(made_from or {}), {} if config is None else config
         self._check_folder()
         self._journal = Journal(self.path / JOURNAL_NAME)
+        # What earlier runs noted already; kept here because searching the journal for each lost frame would be slow.
+        self._noted = dict(self.skipped)
         for leftover in [*self.path.glob(".*.part*"), *self.path.glob("*/.*.part*")]:
             leftover.unlink(missing_ok=True)
         self._write_manifest(finished=False)
@@ -206,8 +208,9 @@ class LabelSetWriter:
             detail: the full message.
         """
         line = {"frame": index, "name": name, "skipped": reason, "detail": detail}
-        if self.skipped.get(index) != line:
+        if self._noted.get(index) != line:
             self._journal.append(line)
+            self._noted[index] = line
 
     def finish(
         self, content: Mapping[str, Any] | None = None, *, made_from: Mapping[str, str | None] | None = None

@@ -200,7 +200,8 @@ def label(config: LabelConfig) -> Path:
         config=config,
         rig=source.rig,
     )
-    todo = [index for index in indexes if index not in writer.done]
+    done = writer.done
+    todo = [index for index in indexes if index not in done]
     if len(todo) < len(indexes):
         log.info("%s: %d of %d frames are done, going on", config.out, len(indexes) - len(todo), len(indexes))
     run = Labelling(writer, teacher, links=config.links, previews=preview_frames(indexes, config.pictures))
