@@ -20,6 +20,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from stereo.errors import UserError
 
 MANIFEST_NAME = "manifest.json"
@@ -119,7 +121,7 @@ def plain(value: Any) -> Any:
         return [plain(item) for item in value]
     if isinstance(value, Path):
         return str(value)
-    if hasattr(value, "tolist"):  # numpy scalars and arrays
+    if isinstance(value, (np.generic, np.ndarray)):
         return plain(value.tolist())
     return value
 

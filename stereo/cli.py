@@ -107,7 +107,7 @@ def build_parser(name: str, config: type) -> Any:
         config: its options; see `Verb.config`.
     """
     from docstring_parser import parse
-    from jsonargparse import ActionConfigFile, ArgumentParser
+    from jsonargparse import ArgumentParser
 
     class Parser(ArgumentParser):
         def error(self, message: str, ex: Exception | None = None) -> NoReturn:  # type: ignore[override]
@@ -115,7 +115,7 @@ def build_parser(name: str, config: type) -> Any:
             raise explain(message, known) from ex
 
     parser = Parser(prog=f"{PROGRAM} {name}", description=VERBS[name].help, exit_on_error=False, allow_abbrev=False)
-    parser.add_argument("--config", action=ActionConfigFile, help="a YAML file with options; later options win")
+    parser.add_argument("--config", action="config", help="a YAML file with options; later options win")
     texts = {param.arg_name: param.description for param in parse(config.__doc__ or "").params}
     positional = [field for field in dataclasses.fields(config) if field.metadata.get("positional")]
     hints = importlib.import_module("typing").get_type_hints(config)
