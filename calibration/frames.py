@@ -39,18 +39,16 @@ class FrameRecord:
         name: of the frame.
         fit: "as is", "padded" or "scaled": how it came to the graph's size.
         sha256: of the left and right pixels after fitting, uint8, left first.
-        black_pct: share of pixel values below 2, percent: a dark or masked frame calibrates little.
     """
 
     index: int
     name: str
     fit: str
     sha256: str
-    black_pct: float
 
 
 def choose_frames(total: int, count: int, *, seed: int) -> list[int]:
-    """Positions of the frames to calibrate on, ascending.
+    """Positions of the frames to calibrate on, ascending; warns when they are few.
 
     Args:
         total: frames in the label set.
@@ -64,6 +62,11 @@ def choose_frames(total: int, count: int, *, seed: int) -> list[int]:
         raise UserError(f"{count} calibration frames", where="--frame_count", fix=f"{FEW_FRAMES} or more")
     if total < 1:
         raise UserError("the label set has no frame to calibrate on", fix="run `stereodistill label` first")
+    if min(count, total) < FEW_FRAMES:
+        log.warning(
+            "calibrating on %d frames (%d asked for, the label set has %d): %d or more represent a camera better",
+            min(count, total), count, total, FEW_FRAMES,
+        )  # fmt: skip
     if count >= total:
         return list(range(total))
     borders = np.arange(count + 1) * total // count
@@ -90,9 +93,7 @@ def read_fitted(
     how = "scaled" if fit.resized != (height, width) else "padded" if (height, width) != size else "as is"
     digest = hashlib.sha256(left.tobytes())
     digest.update(right.tobytes())
-    black = 100.0 * float((left < 2).mean())
-    record = FrameRecord(index, frame.name, how, digest.hexdigest(), round(black, 2))
-    return network_input(left), network_input(right), record
+    return network_input(left), network_input(right), FrameRecord(index, frame.name, how, digest.hexdigest())
 
 
 def network_input(image: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
@@ -101,14 +102,9 @@ def network_input(image: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
 
 
 def describe(records: Sequence[FrameRecord], *, total: int, asked: int, seed: int) -> dict[str, Any]:
-    """The part of the manifest that tells about the frames; warns when they can hardly be representative."""
+    """The part of the manifest that tells about the frames; warns when they repeat each other."""
     distinct = len({record.sha256 for record in records})
     fits = Counter(record.fit for record in records)
-    if len(records) < FEW_FRAMES:
-        log.warning(
-            "calibrating on %d frames (%d asked for, the label set has %d): expect other ranges on other footage",
-            len(records), asked, total,
-        )  # fmt: skip
     if 2 * distinct <= len(records) and len(records) > 1:
         log.warning("only %d of the %d calibration frames differ from each other", distinct, len(records))
     if changed := len(records) - fits["as is"]:

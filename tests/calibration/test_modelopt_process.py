@@ -15,7 +15,7 @@ from calibration.modelopt_request import ModeloptRequest
 from stereo.errors import UserError
 
 REQUEST = ModeloptRequest("a", "b", "c", "set", [4, 9], (64, 96), "max", ["x/Exp"], ["y/Conv"])
-RECORD = {"index": 4, "name": "000004", "fit": "as is", "sha256": "0", "black_pct": 0.0}
+RECORD = {"index": 4, "name": "000004", "fit": "as is", "sha256": "0"}
 
 
 @pytest.fixture
