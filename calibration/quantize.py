@@ -228,11 +228,11 @@ def work_folder(out: Path) -> Iterator[Path]:
 
 
 def publish(folder: Path, out: Path, manifest: dict[str, Any]) -> None:
-    """Move the finished graphs into place; a manifest is there only while it describes the files beside it."""
+    """Move the finished files into place; a manifest is there only while it describes the files beside it."""
+    write_json(folder / MANIFEST_NAME, manifest)  # the last thing that needs space
     (out / MANIFEST_NAME).unlink(missing_ok=True)
-    for role in ROLES:
-        (folder / f"{role}.onnx").replace(out / f"{role}.onnx")
-    write_json(out / MANIFEST_NAME, manifest)
+    for name in (*(f"{role}.onnx" for role in ROLES), MANIFEST_NAME):
+        (folder / name).replace(out / name)
 
 
 def report(manifest: dict[str, Any]) -> None:
