@@ -87,26 +87,31 @@ def evaluate_runner(
         raise UserError("no pairs to evaluate on", where=dataset, fix="give at least one pair with truth")
     accuracy: list[ImageAccuracy] = []
     saved: list[Pictures] = []
-    problems: list[str] = []
     for pair in pairs:
         prediction = run_pair(method, pair)
         entry = image_accuracy(prediction, pair, dataset=dataset, max_disp=max_disp)
         accuracy.append(entry)
-        if entry.nonfinite_pixels:
-            problems.append(
-                f"{entry.nonfinite_pixels} of {pair.height * pair.width} pixels of {pair.name} came out as NaN or "
-                "infinite; they count as bad, and EPE leaves them out"
-            )
         if pictures is not None:
             saved.append(pictures.save(pair, prediction.disparity, model=model, runtime=method.runtime,
                                        precision_hint=method.precision_hint))  # fmt: skip
         if ticker is not None:
             ticker.advance()
+    problems = nonfinite_problems(accuracy)
     for problem in problems:
         log.warning("%s: %s", model.variant, problem)
     size = None if isinstance(method, NativeMethod) else method.input_size
     place = place_of(method, size)
-    return make_row(model, place, accuracy=tuple(accuracy), pictures=tuple(saved), problems=tuple(problems))
+    return make_row(model, place, accuracy=tuple(accuracy), pictures=tuple(saved), problems=problems)
+
+
+def nonfinite_problems(accuracy: Sequence[ImageAccuracy]) -> tuple[str, ...]:
+    """What a reader must know of images on which a network put out NaN or infinity."""
+    return tuple(
+        f"{entry.nonfinite_pixels} of {entry.height * entry.width} pixels of {entry.image} came out as NaN or "
+        "infinite; they count as bad, and EPE leaves them out"
+        for entry in accuracy
+        if entry.nonfinite_pixels
+    )
 
 
 def image_accuracy(prediction: Prediction, pair: StereoPair, *, dataset: str, max_disp: float | None) -> ImageAccuracy:

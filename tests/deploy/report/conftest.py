@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import html.parser
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
+from deploy.report.entries import make_entries
+from deploy.report.report import page
 from deploy.results import ImageAccuracy, Latency, Memory, ModelFacts, Place, ResultRow
 
 STUDENT = "5e" * 32
@@ -82,3 +85,52 @@ def rows(make_row: Callable[..., ResultRow]) -> list[ResultRow]:
         make_row("teacher", epe=[0.5, 0.6, 0.7], runtime="onnxruntime", role="reference", source_sha256=None),
         dataclasses.replace(sgbm, accuracy=holes),
     ]
+
+
+class Page(html.parser.HTMLParser):
+    """Tags, attributes and text outside scripts and styles."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.words: list[str] = []
+        self.raw: list[str] = []
+        self._inside = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        self._inside = tag
+        if tag in ("script", "style"):
+            self.raw.append("")
+
+    def handle_endtag(self, tag: str) -> None:
+        self._inside = ""
+
+    def handle_data(self, data: str) -> None:
+        if self._inside in ("script", "style"):
+            self.raw[-1] += data
+        else:
+            self.words.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.words).split())
+
+
+@pytest.fixture(scope="session")
+def parse_page() -> type[Page]:
+    """parse_page(text) → tags with attributes, text outside scripts and styles, and those raw."""
+    return Page
+
+
+@pytest.fixture(autouse=True)
+def _packages() -> None:
+    pytest.importorskip("plotly")
+    pytest.importorskip("jinja2")
+
+
+@pytest.fixture(scope="session")
+def rendered(rows: list[ResultRow]) -> str:
+    """The page of the plain rows."""
+    return page("The title", make_entries(rows))
