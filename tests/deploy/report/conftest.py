@@ -124,7 +124,7 @@ def parse_page() -> type[Page]:
     return Page
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(autouse=True, scope="session")
 def _packages() -> None:
     pytest.importorskip("plotly")
     pytest.importorskip("jinja2")

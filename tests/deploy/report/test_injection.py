@@ -24,11 +24,11 @@ EVIL = "</script><script>alert(1)</script><img src=x onerror=alert(2)>\"'`|[a](j
 
 
 def every_string_evil(kind: type, value: object) -> object:
-    """The same dataclass with every free text replaced; numbers and fixed words stay."""
+    """The same dataclass with every free text replaced; numbers and the words that reading checks stay."""
     changes = {}
     for field in dataclasses.fields(kind):  # type: ignore[arg-type]
         old = getattr(value, field.name)
-        if isinstance(old, str) and field.name not in ("role", "kind", "precision", "made_at"):
+        if isinstance(old, str) and field.name not in ("role", "kind"):
             changes[field.name] = f"{EVIL} {field.name}"
         elif isinstance(old, dict):
             changes[field.name] = {f"runtime.{EVIL}": EVIL}
