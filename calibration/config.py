@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Literal
 
 from stereo.options import positional
 
@@ -39,8 +39,3 @@ class QuantizeConfig:
     apc_form: ApcForm = dataclasses.field(default="conv3d", kw_only=True)
     max_disp: int | None = dataclasses.field(default=None, kw_only=True)
     iterations: int | None = dataclasses.field(default=None, kw_only=True)
-    shorthands: ClassVar[dict[str, str]] = {
-        "frame-count": "frame_count",
-        "apc-form": "apc_form",
-        "max-disp": "max_disp",
-    }

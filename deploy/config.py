@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from typing import Literal
 
 from stereo.options import positional
 
@@ -37,10 +37,6 @@ class BuildConfig:
     out: str = field(kw_only=True)
     compute_capability: str = field(default="", kw_only=True)
     workspace_mb: int = field(default=0, kw_only=True)
-    shorthands: ClassVar[dict[str, str]] = {
-        "compute-capability": "compute_capability",
-        "workspace-mb": "workspace_mb",
-    }
 
 
 @dataclass
@@ -63,7 +59,7 @@ class ProfileConfig:
         memory: measure the peak memory of each variant in a process of its own.
     """
 
-    models: list[str] = positional(nargs="+")  # noqa: RUF009 (returns a field)
+    models: list[str] = positional(nargs="+")
     out: str = field(kw_only=True)
     size: str = field(default="", kw_only=True)
     runtime: str = field(default="auto", kw_only=True)
@@ -75,7 +71,6 @@ class ProfileConfig:
     left: str = field(default="", kw_only=True)
     right: str = field(default="", kw_only=True)
     memory: bool = field(default=True, kw_only=True)
-    shorthands: ClassVar[dict[str, str]] = {"precision-hints": "precision_hints"}
 
 
 @dataclass
@@ -96,7 +91,7 @@ class EvaluateConfig:
         pictures: save disparity and error pictures beside the results file.
     """
 
-    models: list[str] = positional(nargs="+")  # noqa: RUF009 (returns a field)
+    models: list[str] = positional(nargs="+")
     data: str = field(kw_only=True)
     out: str = field(kw_only=True)
     dataset: str = field(default="", kw_only=True)
@@ -106,7 +101,6 @@ class EvaluateConfig:
     size: str = field(default="", kw_only=True)
     max_disp: float = field(default=0.0, kw_only=True)
     pictures: bool = field(default=True, kw_only=True)
-    shorthands: ClassVar[dict[str, str]] = {"precision-hints": "precision_hints", "max-disp": "max_disp"}
 
 
 @dataclass
@@ -138,12 +132,6 @@ class PredictConfig:
     focal_px: float | None = field(default=None, kw_only=True)
     baseline_m: float | None = field(default=None, kw_only=True)
     doffs_px: float = field(default=0.0, kw_only=True)
-    shorthands: ClassVar[dict[str, str]] = {
-        "precision-hint": "precision_hint",
-        "focal-px": "focal_px",
-        "baseline-m": "baseline_m",
-        "doffs-px": "doffs_px",
-    }
 
 
 @dataclass
@@ -156,6 +144,6 @@ class ReportConfig:
         title: heading of the report.
     """
 
-    results: list[str] = positional(nargs="+")  # noqa: RUF009 (returns a field)
+    results: list[str] = positional(nargs="+")
     out: str = field(default="report.html", kw_only=True)
     title: str = field(default="Latency and accuracy of the stereo students", kw_only=True)
