@@ -111,7 +111,7 @@ def recolor(eyes: torch.Tensor, generator: torch.Generator, options: Photometric
     # A sensor without colour filters weighs the channels in its own way.
     weights = uniform(pairs, 3) + 0.15
     weights = torch.where(gray[:, None], weights / weights.sum(1, keepdim=True), torch.full_like(weights, 1 / 3))
-    luma = torch.einsum("ebchw,bc->ebhw", eyes, weights)[:, :, None]
+    luma = (eyes * weights[:, :, None, None]).sum(2, keepdim=True)
     return torch.lerp(luma, eyes, keep[None, :, None, None, None]).clamp_(1e-4, 1)
 
 

@@ -13,8 +13,8 @@ import numpy as np
 
 from distill.scene_furniture import Component, draw_furniture, turned, waves
 from distill.scene_geometry import BENDS, Cameras, Floats, Ints, Surfaces, box_faces, flat, join, quadrics
+from distill.scene_lights import Lights, draw_lights
 from distill.scene_materials import ANY, GROUND, SKY, WALL, Materials, draw_materials, one_texel_per_pixel
-from distill.scene_shading import Lights
 from distill.scene_textures import Bank
 from distill.scenes_config import SceneOptions
 
@@ -246,22 +246,6 @@ def emit(part: Component, thing: Ints) -> list[Surfaces]:
         for sign in (-1.0, 1.0)
     ]
     return [body, *lids]
-
-
-def draw_lights(rng: np.random.Generator, depth: Floats, textures: int) -> Lights:
-    """Random light for scenes whose things are about at `depth` (B,)."""
-    count = len(depth)
-    towards = rng.normal(0, 1, (count, 3)) + np.array([0.0, -1.0, -0.7])
-    axes = rng.normal(0, 0.3, (count, 2, 3)) + np.array([[1, 0.5, 0.2], [-0.2, 0.5, 1]])
-    axes /= np.linalg.norm(axes, axis=2, keepdims=True) * (depth * 2 ** rng.uniform(-1.5, 1.5, count))[:, None, None]
-    return Lights(
-        direction=towards / np.linalg.norm(towards, axis=1, keepdims=True),
-        ambient=rng.uniform(0.35, 0.8, count),
-        patches=np.where(rng.random(count) < 0.3, 0.0, rng.uniform(0.1, 0.7, count)),
-        axes=axes,
-        pattern=rng.integers(0, textures, count).astype(np.float64),
-        softness=rng.uniform(1, 5, count),
-    )
 
 
 def build_scene(rng: np.random.Generator, size: tuple[int, int], options: SceneOptions, bank: Bank) -> Scene:

@@ -73,14 +73,14 @@ def draw_materials(rng: np.random.Generator, look: Ints, tile: Floats, bank: Ban
     count = len(look)
     muted = rng.random(count) < np.where(look == ANY, 0.3, 0.8)
     weak = rng.random(count) < 0.12
-    contrast = np.where(weak, rng.uniform(0.02, 0.12, count), rng.uniform(0.3, 1.1, count))
+    contrast = np.where(weak, rng.uniform(0.02, 0.12, count), rng.uniform(0.5, 1.5, count))
     tint = 2 ** rng.normal(0, np.where(muted, 0.06, 0.3)[:, None], (count, 3))
     sign = np.where(rng.random((count, 1)) < 0.15, -1.0, 1.0)
     gain = contrast[:, None] * tint * sign
-    mean = rng.uniform(0.08, 0.75, (count, 1)) + rng.normal(0, 0.12, (count, 3)) * ~muted[:, None]
+    mean = rng.uniform(0.12, 0.85, (count, 1)) + rng.normal(0, 0.12, (count, 3)) * ~muted[:, None]
     as_is = (rng.random((count, 1)) < 0.5) & ~weak[:, None]
     base = np.where(as_is, 0.0, mean - 0.5 * gain)
-    gain = np.where(as_is, rng.uniform(0.4, 1.0, (count, 1)), gain)
+    gain = np.where(as_is, rng.uniform(0.6, 1.3, (count, 1)), gain)
     sky = look == SKY
     shade = rng.uniform(0.4, 0.95, (count, 1))
     base[sky] = (shade * (1 + rng.uniform(0, 0.4, (count, 1)) * [-0.6, -0.1, 0.5]))[sky]
@@ -88,7 +88,7 @@ def draw_materials(rng: np.random.Generator, look: Ints, tile: Floats, bank: Ban
     detail = rng.uniform(0, 1, count) ** 2 * np.where(weak, 0.1, 1.2)
     return Materials(
         texture=choose_textures(rng, look, bank),
-        tile=tile * 2 ** np.where(sky, rng.uniform(1, 3, count), rng.uniform(-1.2, 1.2, count)),
+        tile=tile * 2 ** np.where(sky, rng.uniform(1, 3, count), rng.uniform(-1.8, 0.8, count)),
         turn=np.where(rng.random(count) < 0.5, 0.0, rng.uniform(-np.pi, np.pi, count)),
         offset=rng.uniform(0, 2, (count, 2)),
         ratio=2 ** rng.uniform(-2, 2, count),

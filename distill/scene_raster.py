@@ -27,6 +27,8 @@ from distill.scene_geometry import FLAT, QUADRIC, Items, Surfaces
 from distill.scene_textures import Bank
 
 SMALLEST_WINDOW = 16
+# Which half of a 64-bit integer in memory is the less significant one.
+LOW = 0 if sys.byteorder == "little" else 1
 
 
 @dataclasses.dataclass
@@ -91,8 +93,8 @@ def cast(
             depth = fragments(data, chosen, x.float(), y.float(), bank, kind=group[2], whole=group[3])
             place = ((data.view[chosen] * height)[:, None] + y).mul_(width)[:, :, None] + x[:, None, :]
             keys.scatter_reduce_(0, place.view(-1), as_keys(depth, chosen[:, None, None]).view(-1), "amax")
-    keys = keys.view(views, height, width)
-    return Visible((keys >> 32).to(torch.int32).view(torch.float32), keys & 0xFFFFFFFF), data
+    halves = keys.view(torch.int32).view(views, height, width, 2)
+    return Visible(halves[..., 1 - LOW].contiguous().view(torch.float32), halves[..., LOW].to(torch.int64)), data
 
 
 def fragments(
@@ -108,9 +110,8 @@ def fragments(
 def as_keys(inverse_depth: torch.Tensor, item: torch.Tensor) -> torch.Tensor:
     """Keys that order by inverse depth and carry the item; what is not in front (0, -0 or below) never wins."""
     halves = torch.empty((*inverse_depth.shape, 2), dtype=torch.int32, device=inverse_depth.device)
-    low = 0 if sys.byteorder == "little" else 1
-    halves[..., low] = item
-    halves[..., 1 - low] = inverse_depth.view(torch.int32)
+    halves[..., LOW] = item
+    halves[..., 1 - LOW] = inverse_depth.view(torch.int32)
     return halves.view(torch.int64)[..., 0]
 
 

@@ -15,8 +15,10 @@ import torch
 
 from distill.scene_fragments import Coefficients, relief
 from distill.scene_geometry import FLAT, QUADRIC, WAVES, WAVY, Cameras, Floats, Items, Surfaces, by_pixel
+from distill.scene_lights import Lights
 from distill.scene_materials import Materials
 from distill.scene_raster import Visible, chunk_pixels
+from distill.scene_shadows import ShadowMaps, darken
 from distill.scene_textures import TILE, Bank
 
 # Brightness of a surface that faces the light: above 1, so that the average surface keeps about its own colour.
@@ -28,27 +30,6 @@ KNEE = 0.75
 
 
 @dataclasses.dataclass
-class Lights:
-    """Light of each scene.
-
-    Args:
-        direction: (B, 3) towards the light, unit, in the world.
-        ambient: (B,) share of light that comes from everywhere.
-        patches: (B,) strength, 0 to 1, of the slow changes of light across the scene: shadows of things out of sight.
-        axes: (B, 2, 3) directions in the world along which those change, per unit of their pattern's tile.
-        pattern: (B,) texture number of the changes.
-        softness: (B,) mip level from which their pattern is taken.
-    """
-
-    direction: Floats
-    ambient: Floats
-    patches: Floats
-    axes: Floats
-    pattern: Floats
-    softness: Floats
-
-
-@dataclasses.dataclass
 class Tables:
     """What shading needs, on the render device; float32, one column per item or view.
 
@@ -56,12 +37,14 @@ class Tables:
         plain: (COLUMNS, I), see `plain_table`.
         curved, wavy: see `curved_table` and `wavy_table`.
         field: (V, 12) the slow changes of light by pixel, see `field_table`.
+        patchy: whether a view has such changes at all.
     """
 
     plain: torch.Tensor
     curved: torch.Tensor
     wavy: torch.Tensor
     field: torch.Tensor
+    patchy: list[bool]
 
 
 def make_tables(
@@ -73,8 +56,10 @@ def make_tables(
     # The right eye takes the left eye's distance to a plane: its texture level then changes at the same surface point.
     plain[11, left:] = plain[11, :left]
     curved = curved_table(items, surfaces, materials, lights)
-    tables = plain, curved, wavy_table(items, surfaces, lights), field_table(lights, cameras)
-    return Tables(*(torch.as_tensor(table, dtype=torch.float32, device=device) for table in tables))
+    field = field_table(lights, cameras)
+    arrays = plain, curved, wavy_table(items, surfaces, lights), field
+    tables = [torch.as_tensor(array, dtype=torch.float32, device=device) for array in arrays]
+    return Tables(*tables, patchy=(field[:, 8] > 0).tolist())
 
 
 def plain_table(items: Items, surfaces: Surfaces, materials: Materials, lights: Lights, cameras: Cameras) -> Floats:
@@ -150,7 +135,7 @@ def field_table(lights: Lights, cameras: Cameras) -> Floats:
     return np.concatenate([rows.reshape(-1, 6), constants, np.stack(others, 1)], 1)
 
 
-def shade(visible: Visible, data: Coefficients, tables: Tables, bank: Bank) -> torch.Tensor:
+def shade(visible: Visible, data: Coefficients, tables: Tables, shadows: ShadowMaps, bank: Bank) -> torch.Tensor:
     """Colours (V, 3, H, W) in [0, 1] of what the pixels see; `data` comes from `cast`."""
     views, height, width = visible.item.shape
     color = torch.empty(views, 3, height, width, device=visible.item.device)
@@ -161,24 +146,25 @@ def shade(visible: Visible, data: Coefficients, tables: Tables, bank: Bank) -> t
             part = slice(first, min(first + rows, height))
             y = torch.arange(part.start, part.stop, device=color.device, dtype=torch.float32)
             grid = across.expand(len(y), -1).reshape(-1), y[:, None].expand(-1, width).reshape(-1)
-            seen = visible.item[view, part].reshape(-1), visible.inverse_depth[view, part].reshape(-1)
-            pixels = shade_pixels(*grid, *seen, tables.field[view], data, tables, bank)
+            w = visible.inverse_depth[view, part].reshape(-1)
+            light = slow_light(*grid, w, tables.field[view], bank) if tables.patchy[view] else torch.ones_like(w)
+            darken(light, shadows, view, *grid, w.reciprocal())
+            pixels = shade_pixels(*grid, visible.item[view, part].reshape(-1), w, light, data, tables, bank)
             color[view, :, part] = pixels.view(3, len(y), width)
     return color
 
 
 def shade_pixels(
-    x: torch.Tensor, y: torch.Tensor, item: torch.Tensor, w: torch.Tensor, field: torch.Tensor,
+    x: torch.Tensor, y: torch.Tensor, item: torch.Tensor, w: torch.Tensor, light: torch.Tensor,
     data: Coefficients, tables: Tables, bank: Bank,
 ) -> torch.Tensor:  # fmt: skip
-    """Colours (3, P) in [0, 1] of pixels x, y of one view that see `item` at inverse depth w, all (P,)."""
+    """Colours (3, P) in [0, 1] of pixels x, y of one view that see `item` at inverse depth w in `light`, all (P,)."""
     columns = [row.index_select(0, item) for row in tables.plain]
     inverse = w.reciprocal()
     u = (columns[0] * x).addcmul_(columns[1], y).add_(columns[2]).mul_(inverse).add_(columns[6])
     v = (columns[3] * x).addcmul_(columns[4], y).add_(columns[5]).mul_(inverse).add_(columns[7])
-    nearness = torch.log2(w)
-    level = (columns[11] * w).clamp_(0.02, 1).log2_().mul_(-0.5).sub_(nearness).add_(columns[10])
-    light, shine = slow_light(x, y, w, inverse, nearness, field, bank), None
+    level = (columns[11] * w).clamp_(0.02, 1).log2_().mul_(-0.5).sub_(torch.log2(w)).add_(columns[10])
+    shine = None
     kind = data.kind[item]
     bent = torch.nonzero(kind == QUADRIC).view(-1)
     if len(bent):
@@ -206,14 +192,12 @@ def shade_pixels(
     return color.sub_((color - KNEE).clamp_(min=0), alpha=0.7).clamp_(0, 1)
 
 
-def slow_light(
-    x: torch.Tensor, y: torch.Tensor, w: torch.Tensor, inverse: torch.Tensor, nearness: torch.Tensor,
-    field: torch.Tensor, bank: Bank,
-) -> torch.Tensor:  # fmt: skip
+def slow_light(x: torch.Tensor, y: torch.Tensor, w: torch.Tensor, field: torch.Tensor, bank: Bank) -> torch.Tensor:
     """Brightness (P,) from the pattern of light that lies over the world; 1 in the sky. See `field_table`."""
+    inverse = w.reciprocal()
     u = (field[0] * x).addcmul_(field[1].expand_as(y), y).add_(field[2]).mul_(inverse).add_(field[6])
     v = (field[3] * x).addcmul_(field[4].expand_as(y), y).add_(field[5]).mul_(inverse).add_(field[7])
-    level = (field[10] - nearness).add_(1).clamp_(min=0)
+    level = (field[10] - torch.log2(w)).add_(1).clamp_(min=0)
     # Far away the pattern is finer than a pixel and fades into its mean.
     strength = (1 - level * 0.15).clamp_(0, 1).mul_(field[8])
     pattern = bank.detail(field[9].expand_as(u), u, v, torch.maximum(level, field[11]))

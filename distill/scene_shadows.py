@@ -37,14 +37,14 @@ class ShadowMaps:
         rows: (V, 3, 3) light coordinates by pixel, times inverse depth, without their constants.
         constants: (V, 3).
         slope: (B,) darkening per unit of distance behind the first surface.
-        strength: (B,) share of the light that a shadow takes away.
+        strength: share of the light that a shadow takes away, per scene.
     """
 
     depth: torch.Tensor
     rows: torch.Tensor
     constants: torch.Tensor
     slope: torch.Tensor
-    strength: torch.Tensor
+    strength: list[float]
 
 
 def light_cameras(direction: Floats, middle: Floats, radius: Floats) -> Cameras:
@@ -59,11 +59,11 @@ def light_cameras(direction: Floats, middle: Floats, radius: Floats) -> Cameras:
     return Cameras(focal, centre, centre, rotation, -np.einsum("bij,bj->bi", rotation, eye))
 
 
-def casting(surfaces: Surfaces) -> Surfaces:
+def casting(surfaces: Surfaces, strength: Floats) -> Surfaces:
     """The surfaces that cast shadows, and each scene's sky, which visibility needs."""
     sky = np.isin(np.arange(len(surfaces)), np.unique(surfaces.scene, return_index=True)[1])
-    finite = np.isfinite(surfaces.half).all(1) | sky
-    return Surfaces(**{name: value[finite] for name, value in vars(surfaces).items()})
+    chosen = (np.isfinite(surfaces.half).all(1) & (strength[surfaces.scene] > 0)) | sky
+    return Surfaces(**{name: value[chosen] for name, value in vars(surfaces).items()})
 
 
 def draw_shadows(
@@ -86,16 +86,15 @@ def draw_shadows(
     radius = 0.75 * reach
     lights = light_cameras(direction, middle, radius)
     near = (LIGHT_DISTANCE - 3) * radius
-    casters = casting(surfaces)
+    casters = casting(surfaces, strength)
     size = (MAP_SIZE, MAP_SIZE)
     visible, _ = cast(project(casters, lights, size, near=near), casters, bank, size, views=scenes, near=near)
     device = visible.item.device
     rows, constants = by_view(lights, cameras)
     floats = [
-        torch.as_tensor(value, dtype=torch.float32, device=device)
-        for value in (rows, constants, 1 / (BIAS * radius), strength)
+        torch.as_tensor(value, dtype=torch.float32, device=device) for value in (rows, constants, 1 / (BIAS * radius))
     ]
-    return ShadowMaps(depth_of(visible, near), *floats)
+    return ShadowMaps(depth_of(visible, near), *floats, strength=strength.tolist())
 
 
 def depth_of(visible: Visible, near: Floats) -> torch.Tensor:
@@ -116,13 +115,20 @@ def by_view(lights: Cameras, cameras: Cameras) -> tuple[Floats, Floats]:
     return by_pixel(rows, cameras, np.arange(len(scene))), constants
 
 
-def lit(maps: ShadowMaps, view: int, x: torch.Tensor, y: torch.Tensor, inverse: torch.Tensor) -> torch.Tensor:
-    """Share of light (P,) that reaches the points of pixels x, y at depth `inverse` of one view."""
+def darken(
+    light: torch.Tensor, maps: ShadowMaps, view: int, x: torch.Tensor, y: torch.Tensor, inverse: torch.Tensor
+) -> None:
+    """Take away, in place, the light (P,) that shadows keep from the points of pixels x, y of one view.
+
+    Args:
+        inverse: (P,) depth of the points.
+    """
     scene = view % len(maps.strength)
-    rows, constants = maps.rows[view], maps.constants[view]
+    if maps.strength[scene] == 0:
+        return
     place = [
         (row[0] * x).addcmul_(row[1].expand_as(y), y).add_(row[2]).mul_(inverse).add_(constant)
-        for row, constant in zip(rows, constants, strict=True)
+        for row, constant in zip(maps.rows[view], maps.constants[view], strict=True)
     ]
     depth = place[2]
     grid = torch.stack([place[0] / depth, place[1] / depth], -1)
@@ -134,4 +140,4 @@ def lit(maps: ShadowMaps, view: int, x: torch.Tensor, y: torch.Tensor, inverse: 
     beyond = (depth * (BIAS * maps.slope[scene])).sub_(LIGHT_DISTANCE + FADE)
     edge = torch.maximum(edge, beyond).clamp_(0, 1)
     behind = depth.sub_(first[0, 0, 0]).mul_(maps.slope[scene]).sub_(1).clamp_(0, 1)
-    return behind.mul_(1 - edge).mul_(-maps.strength[scene]).add_(1)
+    light.mul_(behind.mul_(1 - edge).mul_(-maps.strength[scene]).add_(1))

@@ -12,8 +12,8 @@ import numpy as np
 from distill.scene_furniture import turned
 from distill.scene_geometry import BENDS, QUADRIC, Cameras, Floats, Ints, Surfaces, box_faces, flat, join, quadrics
 from distill.scene_layout import DISC, World
+from distill.scene_lights import Lights
 from distill.scene_materials import ANY, GROUND, SKY, WALL, Materials, draw_materials
-from distill.scene_shading import Lights
 from distill.scene_textures import Bank
 
 EYE_HEIGHT_M = 1.5
@@ -213,6 +213,8 @@ def street_world(
         axes=np.array([[[1.0, 0.5, 0.2], [-0.2, 0.5, 1.0]]]) / (12 / baseline_m),
         pattern=rng.integers(0, bank.count, 1).astype(np.float64),
         softness=np.array([3.0]),
+        shadows=np.array([0.55]),
+        reach=np.array([25 / baseline_m]),
     )
     cameras = Cameras(
         focal=np.array([0.62 * size[1]]),

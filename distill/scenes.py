@@ -21,6 +21,7 @@ from distill.scene_geometry import Cameras, Items, project
 from distill.scene_layout import World, compose
 from distill.scene_raster import Visible, cast
 from distill.scene_shading import make_tables, shade
+from distill.scene_shadows import draw_shadows
 from distill.scene_textures import Bank, bank_for
 from distill.scenes_config import SceneOptions
 
@@ -75,7 +76,9 @@ def paint(world: World, items: Items, visible: Visible, data: Coefficients, bank
     right = left.shifted(1.0)
     both = Cameras(*(np.concatenate(pair) for pair in zip(vars(left).values(), vars(right).values(), strict=True)))
     tables = make_tables(items, world.surfaces, world.materials, world.lights, both, visible.item.device)
-    color = shade(visible, data, tables, bank)
+    light = world.lights
+    shadows = draw_shadows(world.surfaces, light.direction, light.shadows, both, light.reach, bank)
+    color = shade(visible, data, tables, shadows, bank)
     return torch.nn.functional.avg_pool2d(color, factor) if factor > 1 else soft_edges(color, visible.item)
 
 
@@ -89,12 +92,16 @@ def soft_edges(color: torch.Tensor, item: torch.Tensor) -> torch.Tensor:
         | (inner != item[:, :-2, 1:-1])
     )  # fmt: skip
     view, place = torch.nonzero(border.view(views, -1)).unbind(1)
-    flat_color = color.view(views, 3, -1)
-    mixed = torch.zeros(len(place), 3, device=color.device)
-    for down, row_weight in ((-1, 0.25), (0, 0.5), (1, 0.25)):
-        for across, column_weight in ((-1, 0.25), (0, 0.5), (1, 0.25)):
-            mixed += flat_color[view, :, place + down * width + across] * (row_weight * column_weight)
-    flat_color[view, :, place] = mixed
+    area = item[0].numel()
+    flat_color = color.view(-1)
+    for channel in range(3):
+        here = (view * 3 + channel) * area + place
+        mixed = torch.zeros(len(here), device=color.device)
+        for down, row_weight in ((-1, 0.25), (0, 0.5), (1, 0.25)):
+            for across, column_weight in ((-1, 0.25), (0, 0.5), (1, 0.25)):
+                beside = flat_color.index_select(0, here + (down * width + across))
+                mixed.add_(beside, alpha=row_weight * column_weight)
+        flat_color[here] = mixed
     return color
 
 
