@@ -235,7 +235,7 @@ def check_label_range(sets: Sequence[LabelSet], max_disp: int) -> None:
 
 
 class BatchStream:
-    """Endless-looking iterable of batches for Lightning, starting at any step.
+    """Batches for Lightning, starting at any step.
 
     Args:
         blocks: where batches come from.
@@ -247,7 +247,8 @@ class BatchStream:
         self.blocks, self.steps, self.start = blocks, steps, start
 
     def __len__(self) -> int:
-        return self.steps - self.start
+        """All steps, those of before a resume included: Lightning counts from there."""
+        return self.steps
 
     def __iter__(self) -> Iterator[Batch]:
         options = self.blocks.options

@@ -98,6 +98,8 @@ def fit(student: StudentStereo, config: TrainConfig, *, start: int, record: dict
     )
     began = time.monotonic()
     run_trainer(trainer, StudentModule(student, config), batches, config.out / CHECKPOINT_NAME if start else None)
+    if trainer.global_step != config.steps:
+        raise RuntimeError(f"training ended at step {trainer.global_step} of {config.steps}")
     training = {
         **record,
         "steps": config.steps,
