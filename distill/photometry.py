@@ -32,9 +32,9 @@ class PhotometricOptions:
     gamma: float = 0.25
     saturation: float = 0.5
     gray_share: float = 0.15
-    exposure_between: float = 0.08
+    exposure_between: float = 0.07
     gamma_between: float = 0.06
-    white_between: float = 0.04
+    white_between: float = 0.025
     vignette: float = 0.35
     blur: float = 0.25
     noise: float = 6.0

@@ -12,13 +12,12 @@ import dataclasses
 
 import numpy as np
 import torch
-from torch.nn import functional
 
 from distill.scene_geometry import Cameras, Floats, Surfaces, by_pixel, project
 from distill.scene_raster import Visible, cast
 from distill.scene_textures import Bank
 
-MAP_SIZE = 192
+MAP_SIZE = 256
 # The light stands this many radii of the lit region away: far enough for nearly parallel rays.
 LIGHT_DISTANCE = 12.0
 # A point is in shadow when the light meets something this much nearer, in radii of the region; then it darkens fully
@@ -33,7 +32,7 @@ class ShadowMaps:
     """Shadows of a batch, on the render device.
 
     Args:
-        depth: (B, 1, MAP_SIZE, MAP_SIZE) distance from the light, infinite where it meets nothing.
+        depth: (B, MAP_SIZE²) distance from the light at which it meets something.
         rows: (V, 3, 3) light coordinates by pixel, times inverse depth, without their constants.
         constants: (V, 3).
         slope: (B,) darkening per unit of distance behind the first surface.
@@ -98,11 +97,11 @@ def draw_shadows(
 
 
 def depth_of(visible: Visible, near: Floats) -> torch.Tensor:
-    """Distances (B, 1, H, W) from the light; what it meets nowhere is as far as ten times the region."""
+    """Distances (B, H·W) from the light; what it meets nowhere is as far as ten times the region."""
     far = torch.as_tensor(near * 10, dtype=torch.float32, device=visible.item.device)[:, None, None]
     positive = visible.inverse_depth > 0
     depth = torch.where(positive, visible.inverse_depth.clamp(min=1e-12).reciprocal(), far)
-    return torch.minimum(depth, far)[:, None]
+    return torch.minimum(depth, far).flatten(1)
 
 
 def by_view(lights: Cameras, cameras: Cameras) -> tuple[Floats, Floats]:
@@ -131,13 +130,34 @@ def darken(
         for row, constant in zip(maps.rows[view], maps.constants[view], strict=True)
     ]
     depth = place[2]
-    grid = torch.stack([place[0] / depth, place[1] / depth], -1)
-    first = functional.grid_sample(
-        maps.depth[scene][None], grid[None, None], padding_mode="border", align_corners=False
-    )
+    across, down = place[0] / depth, place[1] / depth
     # Outside the map nothing is known, and far behind the region it is too coarse: there shadows fade.
-    edge = grid.abs().amax(-1).sub_(0.9).mul_(10)
+    edge = torch.maximum(across.abs(), down.abs()).sub_(0.9).mul_(10)
     beyond = (depth * (BIAS * maps.slope[scene])).sub_(LIGHT_DISTANCE + FADE)
-    edge = torch.maximum(edge, beyond).clamp_(0, 1)
-    behind = depth.sub_(first[0, 0, 0]).mul_(maps.slope[scene]).sub_(1).clamp_(0, 1)
-    light.mul_(behind.mul_(1 - edge).mul_(-maps.strength[scene]).add_(1))
+    keep = torch.maximum(edge, beyond).clamp_(0, 1).sub_(1)
+    behind = share_behind(maps.depth[scene], across, down, depth, maps.slope[scene])
+    light.mul_(behind.mul_(keep).mul_(maps.strength[scene]).add_(1))
+
+
+def share_behind(
+    first: torch.Tensor, across: torch.Tensor, down: torch.Tensor, depth: torch.Tensor, slope: torch.Tensor
+) -> torch.Tensor:
+    """How much of each point (P,) lies in shadow: the answers of the four nearest texels, interpolated.
+
+    Interpolating depths instead would mix an object's depth with that behind it, and give jagged edges.
+
+    Args:
+        first: (MAP_SIZE²,) distance at which the light ends.
+        across, down: (P,) place in the map, in [-1, 1] inside.
+        depth: (P,) distance from the light.
+        slope: darkening per unit of distance behind.
+    """
+    x, y = ((p + 1).mul_(MAP_SIZE / 2).sub_(0.5).clamp_(0, MAP_SIZE - 1.001) for p in (across, down))
+    x0, y0 = x.floor(), y.floor()
+    texel = (y0 * MAP_SIZE + x0).long()
+    x, y = x.sub_(x0), y.sub_(y0)
+    part = [
+        (depth - first.index_select(0, texel + step)).mul_(slope).sub_(1).clamp_(0, 1)
+        for step in (0, 1, MAP_SIZE, MAP_SIZE + 1)
+    ]
+    return torch.lerp(torch.lerp(part[0], part[1], x), torch.lerp(part[2], part[3], x), y)
