@@ -3,7 +3,7 @@
     OMP_NUM_THREADS=1 python benchmarks/scenes.py [--size 256x512] [--batch 4] [--batches 8] [--device cpu]
         [--supersample 1] [--textures DIR]
 
-Steps nest: `see` holds the projection and `cast`; `paint` holds `shade`. Times are of the process (CPU) or the wall
+Steps nest: `see` holds the projection and `cast`; `paint` holds `draw_shadows` and `shade`. Times are of the process (CPU) or the wall
 (GPU), after a warm-up that draws the texture bank, which is timed apart.
 """
 
@@ -23,7 +23,7 @@ from distill.scene_textures import bank_for
 from distill.scenes_config import SceneOptions
 from stereo.options import parse_size
 
-STEPS = ("compose", "see", "cast", "paint", "shade", "soft_edges", "hidden", "photometry")
+STEPS = ("compose", "see", "cast", "paint", "draw_shadows", "shade", "soft_edges", "hidden", "photometry")
 
 
 def timed(function: Callable[..., Any], spent: dict[str, float], device: torch.device) -> Callable[..., Any]:
