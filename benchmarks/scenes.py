@@ -3,8 +3,8 @@
     OMP_NUM_THREADS=1 python benchmarks/scenes.py [--size 256x512] [--batch 4] [--batches 8] [--device cpu]
         [--supersample 1] [--textures DIR]
 
-Steps nest: `see` holds the projection and `cast`; `paint` holds `draw_shadows` and `shade`. Times are of the process (CPU) or the wall
-(GPU), after a warm-up that draws the texture bank, which is timed apart.
+Steps nest: `see` holds the projection and `cast`; `paint` holds `draw_shadows` and `shade`. Times are of the process
+(CPU) or the wall (GPU), after a warm-up that draws the texture bank, which is timed apart.
 """
 
 from __future__ import annotations
