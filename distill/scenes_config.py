@@ -13,7 +13,7 @@ class SceneOptions:
         max_disp: every disparity is below this, in pixels of the rendered size.
         textures: folders or files of photographs, used beside the procedural textures.
         photo_share: share of the texture bank cut from the photographs, where there are any.
-        bank_size: number of textures and of cut-out shapes kept in memory (about 1.2 MB each).
+        bank_size: number of textures and of cut-out shapes kept in memory (about 1.6 MB each).
         bank_seed: seed of the bank; another one gives other textures and shapes.
         objects: mean number of free-standing objects in a scene.
         supersample: 1 = one sample per pixel; 2 = four per pixel, averaged (about four times the time).
