@@ -44,12 +44,15 @@ class ProgressLine(pl.Callback):
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         self._stack.close()
 
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        self._stack.close()  # Lightning tears callbacks down only after a run that ended well
+
 
 class Checkpoints(pl.Callback):
     """Keep one resumable checkpoint: every so many steps, at the end, and on Ctrl-C.
 
-    Lightning writes checkpoints in place; here the file is complete before it takes its name, so that a kill at any
-    moment leaves the previous one. Ctrl-C waits for the running step: half a step has moved batch statistics but not
+    The file is complete and on the disk before it takes its name, so that a kill or a power cut at any moment leaves
+    the previous one. Ctrl-C waits for the running step: half a step has moved batch statistics but not
     weights, and a checkpoint of that would not resume to the same result. A second Ctrl-C does not wait.
 
     Args:
@@ -82,6 +85,12 @@ class Checkpoints(pl.Callback):
             raise KeyboardInterrupt
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        self._restore_handler()
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        self._restore_handler()
+
+    def _restore_handler(self) -> None:
         if self._previous_handler is not None:
             signal.signal(signal.SIGINT, self._previous_handler)
             self._previous_handler = None

@@ -12,7 +12,6 @@ from __future__ import annotations
 import dataclasses
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -94,6 +93,7 @@ class FrameCache:
             return self._kept[index][0]
         which, number = self._frames[index]
         frame = self._sets[which].read(number)
+        frame = dataclasses.replace(frame, name=f"{self._sets[which].path}/{frame.name}")
         size = frame.left.nbytes + frame.right.nbytes + frame.disparity.nbytes + frame.confidence.nbytes
         self._kept[index] = (frame, size)
         self._bytes += size
@@ -139,7 +139,7 @@ def resize(tensor: torch.Tensor, size: tuple[int, int], mode: str) -> torch.Tens
     return torch.nn.functional.interpolate(tensor, size=size, mode="bilinear", align_corners=False, antialias=True)
 
 
-class Blocks(Dataset[list[Batch]]):
+class Blocks(Dataset[list[Batch] | UserError]):
     """Map-style data set whose item is a block of batches; see the module docstring.
 
     Args:
@@ -156,7 +156,7 @@ class Blocks(Dataset[list[Batch]]):
         self.options, self.seed, self.count, self.rank, self.world = options, seed, count, rank, world
         self.crop = parse_size(options.crop, multiple=SIZE_MULTIPLE)
         sets = [LabelSet.open(path) for path in options.labels]
-        check_label_range(sets, max_disp)
+        check_trusted(sets)
         self.frames = FrameCache(sets, options.cache_mb)
         share = options.scene_share if sets else 1.0
         if not 0 <= share <= 1:
@@ -168,11 +168,23 @@ class Blocks(Dataset[list[Batch]]):
     def __len__(self) -> int:
         return self.count
 
-    def __getitem__(self, block: int) -> list[Batch]:
+    def __getitem__(self, block: int) -> list[Batch] | UserError:
+        # A worker's exception reaches the main process as one long text; as a value it arrives as it is.
+        try:
+            return self.make(block)
+        except UserError as error:
+            return error
+
+    def make(self, block: int) -> list[Batch]:
+        """The batches of a block.
+
+        Raises:
+            UserError: a label frame cannot be read.
+        """
         # Distinct blocks, ranks and seeds must not share a random stream: numpy's seed sequence mixes them well.
         entropy = np.random.SeedSequence([self.seed, block * self.world + self.rank]).generate_state(1, np.uint64)[0]
         generator = torch.Generator().manual_seed(int(entropy >> 1))
-        scenes = self._scene_crops(generator)
+        scenes = self._scene_crops(generator, f"scene of block {block}, seed {self.seed}")
         batches = []
         for number in range(self.options.block):
             first = number * self.scenes_per_batch
@@ -188,7 +200,7 @@ class Blocks(Dataset[list[Batch]]):
         batch.confidence[batch.confidence < self.options.min_confidence] = 0
         return augment_batch(batch, generator, AugmentOptions())
 
-    def _scene_crops(self, generator: torch.Generator) -> Batch:
+    def _scene_crops(self, generator: torch.Generator, name: str) -> Batch:
         """All scene crops of a block, in random order, so that two crops of a scene seldom share a batch."""
         wanted = self.scenes_per_batch * self.options.block
         if not wanted:
@@ -201,7 +213,7 @@ class Blocks(Dataset[list[Batch]]):
         scenes = render_scenes(
             count, large, generator=generator, device=self.options.render_device, options=self.scene_options
         )
-        whole = Batch(scenes.left, scenes.right, scenes.disparity, torch.ones_like(scenes.disparity), ["scene"] * count)
+        whole = Batch(scenes.left, scenes.right, scenes.disparity, torch.ones_like(scenes.disparity), [name] * count)
         order = torch.randperm(wanted, generator=generator).tolist()
         crops = [self._window(take(whole, [position % count]), generator) for position in order]
         return augment_batch(join(crops), generator, AugmentOptions(photometric=False))
@@ -220,8 +232,8 @@ def augment_batch(batch: Batch, generator: torch.Generator, options: AugmentOpti
     return Batch(left, right, disparity, batch.confidence, batch.names)
 
 
-def check_label_range(sets: Sequence[LabelSet], max_disp: int) -> None:
-    """Say so when a set's teacher sees farther than the student.
+def check_trusted(sets: Sequence[LabelSet]) -> None:
+    """Refuse label sets that teach nothing.
 
     Raises:
         UserError: a set has no trusted pixel at all.
@@ -263,6 +275,8 @@ class BatchStream:
         )
         left = self.steps - self.start
         for block in loader:
+            if isinstance(block, UserError):
+                raise block
             for batch in block[skip:]:
                 if left == 0:
                     return
@@ -271,7 +285,7 @@ class BatchStream:
             skip = 0
 
 
-def keep(block: list[Batch]) -> list[Batch]:
+def keep(block: list[Batch] | UserError) -> list[Batch] | UserError:
     """Collation for data that is already batched."""
     return block
 
@@ -282,10 +296,3 @@ def open_batches(
     """The training stream of one process."""
     blocks = Blocks(options, max_disp=max_disp, seed=seed, count=-(-steps // options.block), rank=rank, world=world)
     return BatchStream(blocks, steps=steps, start=start)
-
-
-def label_paths_sha256(paths: Sequence[Path]) -> dict[str, str]:
-    """Checksum of each label set's manifest, for the record of what a student was trained on."""
-    from stereo.artifacts import MANIFEST_NAME, sha256_file
-
-    return {str(path): sha256_file(path / MANIFEST_NAME) for path in paths}

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -36,7 +35,7 @@ from deploy.textured_pair import textured_pair
 from distill.config import DataOptions, DemoConfig, TrainConfig
 from distill.scene_clip import write_clip
 from distill.train import train
-from stereo.artifacts import read_json, sha256_file, write_json
+from stereo.artifacts import MANIFEST_NAME, read_json, sha256_file, write_json
 from stereo.benchmarks import TRUTH_NAME, load_pairs, motorcycle_pair, write_pair
 from stereo.errors import UserError
 from stereo.label_set import LabelSet
@@ -61,7 +60,9 @@ def demo(config: DemoConfig) -> Path:
     """
     size = parse_size(config.size, multiple=SIZE_MULTIPLE)
     out = config.out
-    open_teacher(config.teacher)  # refuse a wrong teacher before anything is made
+    open_teacher(config.teacher)  # refuse a wrong teacher or truth before anything is made
+    if config.truth:
+        load_pairs(config.truth)
     check_record(config)
     footage = Path(config.video) if config.video else stage("footage", lambda: render_footage(out, config, size))
     truth = [config.truth] if config.truth else stage("truth", lambda: gather_truth(out, config))
@@ -104,7 +105,7 @@ def check_record(config: DemoConfig) -> None:
 def render_footage(out: Path, config: DemoConfig, size: tuple[int, int]) -> Path:
     """The rendered clip, made once."""
     folder = out / "clip"
-    if not (folder / "calib.txt").exists() or len(list((folder / "left").glob("*.png"))) < config.frames:
+    if not (folder / MANIFEST_NAME).exists():  # it is written last
         write_clip(folder, config.frames, size, seed=config.seed, truth_every=TRUTH_EVERY)
     return folder
 
@@ -131,7 +132,6 @@ def quantize_once(student: Path, labels: Path, size: tuple[int, int], graphs: Pa
     manifest = graphs / "manifest.json"
     if manifest.exists() and sha256_file(student) in manifest.read_text():
         return graphs
-    shutil.rmtree(graphs, ignore_errors=True)
     return quantize_student(
         student, LabelSet.open(labels), size=size, out=graphs, frame_count=config.calibration_frames, seed=config.seed
     )

@@ -30,6 +30,7 @@ class StudentModule(pl.LightningModule):
         self._idle_since: float | None = None
         self._wait_s, self._busy_s = 0.0, 0.0
         self._started = 0.0
+        self._names: list[str] = []
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
         return batch.to(device)
@@ -43,14 +44,26 @@ class StudentModule(pl.LightningModule):
             max_disp=self.student.config.max_disp,
             options=self.config.loss,
         )
+        self._names = batch.names
         if not torch.isfinite(losses.total):
-            raise UserError(
-                f"the loss is {losses.total.item()} at step {self.global_step}",
-                where=", ".join(batch.names),
-                fix="look at these frames; if they are sound, lower --optimiser.learning_rate or use 32-true precision",
-            )
+            raise self._not_finite("loss", losses.total.item())
         self.log_dict({"loss": losses.total, "sequence": losses.sequence, "initial": losses.initial, "epe": losses.epe})
         return losses.total
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Stop before a bad gradient reaches the weights, or the next batch would get the blame."""
+        gradients = [weight.grad for weight in self.student.parameters() if weight.grad is not None]
+        norm = torch.nn.utils.get_total_norm(gradients)
+        # 16-mixed scales the loss, finds infinite gradients itself and leaves such a step out.
+        if not torch.isfinite(norm) and self.trainer.precision != "16-mixed":
+            raise self._not_finite("gradient", norm.item())
+
+    def _not_finite(self, what: str, value: float) -> UserError:
+        return UserError(
+            f"the {what} is {value} at step {self.global_step}",
+            where=", ".join(self._names),
+            fix="look at these frames; if they are sound, use --precision 32-true or a lower --optimiser.learning_rate",
+        )
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         self._started = time.perf_counter()

@@ -7,7 +7,6 @@ source reads) with the truth beside it (`truth/NAME/`, pairs that `stereo.benchm
 from __future__ import annotations
 
 import dataclasses
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,11 +22,10 @@ from distill.scene_textures import bank_for
 from distill.scenes import SceneBatch, render_world
 from distill.scenes_config import SceneOptions
 from stereo.artifacts import make_manifest, write_bytes, write_json
-from stereo.benchmarks import TRUTH_NAME
-from stereo.disparity_files import write_kitti_png
+from stereo.benchmarks import write_pair
 from stereo.errors import UserError
 from stereo.pair import Rig, StereoPair
-from stereo.pictures import gray_picture, write_png
+from stereo.pictures import write_png
 
 BASELINE_M = 0.4
 STEP_M = 0.35
@@ -156,11 +154,7 @@ def write_clip(
         if int(pair.name) == 0 and pair.rig is not None:
             write_bytes(out / "calib.txt", calibration_text(pair.rig).encode())
         if int(pair.name) % truth_every == 0 and pair.disparity is not None and pair.noc is not None:
-            folder = out / "truth" / pair.name
-            write_kitti_png(folder / TRUTH_NAME, pair.disparity)
-            write_png(folder / "noc.png", gray_picture(pair.noc))
-            for side in ("left", "right"):
-                shutil.copyfile(out / side / f"{pair.name}.png", folder / f"{side}.png")
+            write_pair(out / "truth" / pair.name, pair)
     _, path = clip_world(frames, size, seed=seed, options=options)
     write_bytes(out / "poses.txt", ("\n".join(map(pose_line, path)) + "\n").encode())
     config = {"frames": frames, "size": list(size), "seed": seed, "options": options}

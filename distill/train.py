@@ -28,6 +28,7 @@ from distill.validation import validation_scenes
 from stereo.artifacts import MANIFEST_NAME, commit, plain, read_json, sha256_file, tool_versions, write_json
 from stereo.benchmarks import load_pairs
 from stereo.errors import UserError
+from stereo.label_set import JOURNAL_NAME
 from stereo.pair import StereoPair
 from student.checkpoint import find_student, load_student, save_student
 from student.model import StudentStereo
@@ -38,7 +39,7 @@ RECORD_NAME = "train.json"
 STUDENT_NAME = "student.safetensors"
 # Settings that change how a run is carried out, not what it computes: they may differ when it is resumed.
 FREE_ON_RESUME = {
-    "out", "restart", "devices", "accelerator", "validate_every", "checkpoint_every", "pairs", "data.workers",
+    "out", "restart", "accelerator", "validate_every", "checkpoint_every", "pairs", "data.workers",
     "data.render_device", "data.cache_mb",
 }  # fmt: skip
 
@@ -126,8 +127,20 @@ def check(config: TrainConfig) -> None:
     """Refuse settings that cannot work, before anything is written."""
     if config.steps < 1:
         raise UserError(f"steps {config.steps} is less than 1", where="--steps", fix="2000 is a short run")
-    if config.data.batch_size < 1 or config.data.block < 1 or config.data.scene_reuse < 1:
-        raise UserError("batch_size, block and scene_reuse must be at least 1", where="--data", fix="leave them out")
+    for name, value in (
+        ("data.batch_size", config.data.batch_size),
+        ("data.block", config.data.block),
+        ("data.scene_reuse", config.data.scene_reuse),
+        ("checkpoint_every", config.checkpoint_every),
+        ("devices", config.devices),
+    ):
+        if value < 1:
+            raise UserError(f"{value} is less than 1", where=f"--{name}", fix="leave it out for the default")
+    if config.data.workers < 0:
+        raise UserError(f"{config.data.workers} is negative", where="--data.workers", fix="0 or more")
+    if not 0 <= config.optimiser.warmup_share <= 1:
+        raise UserError(f"{config.optimiser.warmup_share} is not a share", where="--optimiser.warmup_share",
+                        fix="between 0 and 1")  # fmt: skip
     if config.data.render_device != "cpu" and config.data.workers:
         raise UserError(f"scenes are rendered on {config.data.render_device}, which workers cannot use",
                         where="--data.render_device", fix="add --data.workers 0")  # fmt: skip
@@ -149,7 +162,8 @@ def build(config: TrainConfig) -> StudentStereo:
 
 def make_record(config: TrainConfig) -> dict[str, Any]:
     """What the run is made from: configuration, checksums of its inputs, tools, commit."""
-    made_from = {str(path): sha256_file(path / MANIFEST_NAME) for path in config.data.labels}
+    # The journal lists every frame's checksums; the manifest is stamped anew whenever `label` looks at the set.
+    made_from = {str(path): sha256_file(path / JOURNAL_NAME) for path in config.data.labels}
     if config.init is not None:
         made_from[config.init] = sha256_file(find_student(config.init))
     return {"config": plain(config), "made_from": made_from, "tools": tool_versions(), "commit": commit()}

@@ -11,8 +11,8 @@ import errno
 import hashlib
 import json
 import os
+import secrets
 import subprocess
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime, timezone
@@ -54,17 +54,13 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
     path = Path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.stem}.", suffix=f".part{path.suffix}", dir=path.parent)
-        os.close(handle)
+        temporary = path.with_name(f".{path.stem}.{secrets.token_hex(6)}.part{path.suffix}")
+        # Unlike tempfile's, this file gets the permissions that the user's umask gives any new file.
+        os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
     except OSError as error:
         raise disk_error(error, path) from error
-    temporary = Path(name)
     try:
         yield temporary
-        # mkstemp makes private files; artifacts are as readable as the user's umask says.
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)
         sync_and_rename(temporary, path)
     except OSError as error:
         raise disk_error(error, path) from error

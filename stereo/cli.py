@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import errno
 import importlib
 import logging
 import os
@@ -20,6 +21,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+from stereo.artifacts import disk_error
 from stereo.errors import UserError
 
 PROGRAM = "stereodistill"
@@ -199,12 +201,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         print(f"{PROGRAM}: error: {error}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print(f"{PROGRAM}: interrupted; what was finished is kept", file=sys.stderr)
-        return 130
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        # Files that libraries write (logs, weights) fill a disk as well as our own artifacts do.
+        if debug or error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        print(f"{PROGRAM}: error: {disk_error(error, Path(error.filename or '.'))}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"{PROGRAM}: interrupted; what was finished is kept", file=sys.stderr)
+        return 130
     except ModuleNotFoundError as error:
         if debug or not error.name:
             raise

@@ -1,4 +1,4 @@
-"""`stereodistill export`: a student file → one FP32 ONNX graph, checked against PyTorch before it is handed out."""
+"""`stereodistill export`: a student file → one FP32 ONNX graph."""
 
 from __future__ import annotations
 

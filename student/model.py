@@ -103,7 +103,7 @@ class StudentStereo(nn.Module):
             ConvNormAct(3, self.cost_volume.outputs, volume, kernel=1),
             AxialPlanarConv(volume, volume, disparity_kernel=config.disparity_kernel),
         )
-        gates = [eighth, sixteenth, *[0] * (len(config.volume_widths) - 2)]
+        gates = [sixteenth, *[0] * (len(config.volume_widths) - 2)]
         self.cost_filter = Hourglass(
             config.volume_widths,
             gates,
@@ -145,7 +145,7 @@ class StudentStereo(nn.Module):
         sixteenth = features.sixteenth.chunk(2)[0]
 
         volume = self.volume_stem(self.cost_volume(eighth, right_eighth, planes=self.config.max_disp // 8))
-        gates = [eighth, sixteenth, *[None] * (len(self.config.volume_widths) - 2)]
+        gates = [sixteenth, *[None] * (len(self.config.volume_widths) - 2)]
         volume = self.cost_filter(volume, gates)
         initial = soft_argmin(self.classifier(volume).squeeze(1))
 

@@ -1,7 +1,8 @@
 """Hourglass of axial-planar convolutions: the filtering of the cost volume (AHCF).
 
 FoundationStereo (arXiv 2501.09898, section 3.3): an encoder-decoder over the volume in which axial-planar convolutions
-and image-guided gates work at every level, with a disparity transformer on the side whose output is added at the end.
+work at every level and image features gate the coarser ones, with a disparity transformer on the side whose output is
+added at the end.
 
     B batch, C channels, D disparity planes, H height, W width
 """
@@ -28,12 +29,13 @@ class Hourglass(nn.Module):
 
     Args:
         widths: channels of the volume at each level, finest first; each level halves D, H and W.
-        features: channels of the left image features at each level; 0 where a level has no gate.
+        features: channels of the left image features at each level below the finest; 0 where a level has no gate.
         disparity_kernel: K of the axial-planar convolutions.
         transformer_layers, transformer_heads: disparity transformer on the finest volume; 0 layers leaves it out.
         transformer_patch: edge of its patches.
 
-    Input: volume (B, widths[0], D, H, W), features: one (B, C, H, W) per level, None where there is no gate.
+    Input: volume (B, widths[0], D, H, W), features: one (B, C, H, W) per level below the finest, None where
+    there is no gate.
     Output: like the volume.
     """
 
@@ -56,7 +58,7 @@ class Hourglass(nn.Module):
         )
         self.gate_down = nn.ModuleList(
             FeatureAttention(image, coarse) if image else nn.Identity()
-            for image, coarse in zip(features[1:], widths[1:], strict=True)
+            for image, coarse in zip(features, widths[1:], strict=True)
         )
         self.reduce = nn.ModuleList(ConvNormAct(3, coarse, fine, kernel=1) for fine, coarse in pairs)
         self.merge = nn.ModuleList(ConvNormAct(3, 2 * fine, fine, kernel=1) for fine, _ in pairs)
@@ -69,9 +71,7 @@ class Hourglass(nn.Module):
 
     def forward(self, volume_BCDHW: torch.Tensor, features: Sequence[torch.Tensor | None]) -> torch.Tensor:
         levels = [volume_BCDHW]
-        for down, apply_filter, gate, image in zip(
-            self.down, self.filter_down, self.gate_down, features[1:], strict=True
-        ):
+        for down, apply_filter, gate, image in zip(self.down, self.filter_down, self.gate_down, features, strict=True):
             coarse = apply_filter(down(levels[-1]))
             levels.append(gate(coarse, image) if image is not None else coarse)
         filtered = levels.pop()

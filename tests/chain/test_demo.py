@@ -32,7 +32,7 @@ def test_every_link_leaves_its_artifact(finished: Path) -> None:
     assert "int8" in page
     assert "SGBM" in page
     assert (finished / "report.md").exists()
-    assert (finished / "results.csv").exists() or (finished / "report.csv").exists()
+    assert (finished / "results.csv").exists()
 
 
 def test_results_say_what_ran_where(finished: Path) -> None:
@@ -42,8 +42,9 @@ def test_results_say_what_ran_where(finished: Path) -> None:
         for precision in ("fp32", "fp16", "int8"):
             assert (precision, runtime, "f32") in variants
     assert ("fp32", "openvino", "bf16") in variants
-    measured = [row for row in rows if row.model.precision == "int8" and row.latency is not None]
-    assert all(row.latency is not None and row.latency.p50_ms > 0 for row in measured)
+    p50_ms = [row.latency.p50_ms for row in rows if row.model.precision == "int8" and row.latency is not None]
+    assert len(p50_ms) == 3  # onnxruntime, OpenVINO with f32 and with bf16
+    assert min(p50_ms) > 0
     assert {entry.dataset for row in rows for entry in row.accuracy} == {"middlebury", "clip"}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 import signal
 import statistics
 import subprocess
@@ -84,8 +85,8 @@ def test_nan_loss_names_its_batch_and_writes_no_student(tmp_path: Path, capsys: 
     code = run(tmp_path, "--steps", "30", "--optimiser.learning_rate", "1e30", "--optimiser.warmup_share", "0.1")
     error = capsys.readouterr().err
     assert code == 2
-    assert "the loss is nan at step" in error
-    assert "scene" in error
+    assert re.search(r"the (loss|gradient) is (nan|inf) at step \d+", error)
+    assert "scene of block" in error
     assert not (tmp_path / "student.safetensors").exists()
 
 
@@ -103,6 +104,7 @@ def test_init_starts_from_another_student(tmp_path: Path, capsys: pytest.Capture
     ("arguments", "message"),
     [
         (["--steps", "0"], "steps 0"),
+        (["--checkpoint_every", "0"], "--checkpoint_every: 0 is less than 1"),
         (["--data.labels", "[/nowhere]"], "no label set there"),
         (["--data.crop", "60x96"], "multiples of 32"),
         (["--optimiser.learning_rat", "1"], "did you mean 'optimiser.learning_rate'"),
