@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from calibration.frames import read_fitted
+from calibration.frames import FittedFrame, read_fitted
 from deploy.runners.registry import open_runner
 from stereo.errors import UserError
 from stereo.label_set import LabelSet
@@ -22,7 +22,9 @@ RUNTIME = "onnxruntime"
 
 @dataclass(frozen=True)
 class Difference:
-    """Absolute differences from the FP32 graph over all pixels of some frames, in px of the graph's resolution.
+    """Absolute differences from the FP32 graph over all pixels of some frames, padding left out.
+
+    In px of the graph's resolution.
 
     Args:
         frames: how many.
@@ -52,11 +54,11 @@ def differences_from_fp32(
     Raises:
         UserError: a graph gives NaN or infinity.
     """
-    inputs = [read_fitted(labels, index, size)[:2] for index in frames]
-    wanted = run(folder / "fp32.onnx", inputs)
+    read = [read_fitted(labels, index, size) for index in frames]
+    wanted = run(folder / "fp32.onnx", read)
     found: dict[str, Difference] = {}
     for role in roles:
-        moved = np.abs(run(folder / f"{role}.onnx", inputs) - wanted)
+        moved = np.abs(run(folder / f"{role}.onnx", read) - wanted)
         found[role] = Difference(
             frames=len(frames),
             mean_px=round(float(moved.mean()), 6),
@@ -67,14 +69,19 @@ def differences_from_fp32(
     return found
 
 
-def run(path: Path, inputs: Sequence[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
-    """Disparities of all inputs, float32 N×H×W."""
+def run(path: Path, frames: Sequence[FittedFrame]) -> np.ndarray:
+    """Disparities of all frames without their padding, in one row of float32.
+
+    Raises:
+        UserError: one of them is NaN or infinite.
+    """
     runner = open_runner(path, RUNTIME, threads=1)
     try:
-        disparities = np.concatenate([runner.run(left, right)[:, 0] for left, right in inputs])
+        disparities = [frame.without_padding(runner.run(frame.left, frame.right)[0, 0]).ravel() for frame in frames]
     finally:
         runner.close()
-    if not np.isfinite(disparities).all():
+    joined = np.concatenate(disparities)
+    if not np.isfinite(joined).all():
         raise UserError("the graph gives NaN or infinite disparities", where=path.name,
                         fix="train the student further, or report which student this is")  # fmt: skip
-    return disparities
+    return joined

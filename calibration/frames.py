@@ -73,15 +73,32 @@ def choose_frames(total: int, count: int, *, seed: int) -> list[int]:
     return np.random.default_rng(seed).integers(borders[:-1], borders[1:]).tolist()
 
 
-def read_fitted(
-    labels: LabelSet, index: int, size: tuple[int, int]
-) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32], FrameRecord]:
+@dataclass(frozen=True)
+class FittedFrame:
+    """A frame at the graph's size.
+
+    Args:
+        left, right: float32 1×3×H×W, raw RGB 0–255.
+        fit: how it came there.
+        record: for the manifest.
+    """
+
+    left: npt.NDArray[np.float32]
+    right: npt.NDArray[np.float32]
+    fit: Fit
+    record: FrameRecord
+
+    def without_padding(self, values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """The part of a map H×W that shows the image and not the padding."""
+        height, width = self.fit.resized
+        return values[self.fit.top : self.fit.top + height, self.fit.left : self.fit.left + width]
+
+
+def read_fitted(labels: LabelSet, index: int, size: tuple[int, int]) -> FittedFrame:
     """Read a frame, verify its checksums and bring it to the graph's size as `predict` does.
 
     Args:
         size: (H, W) of the graph.
-
-    Returns: left and right, float32 1×3×H×W raw RGB, and the record of what they are.
 
     Raises:
         UserError: a file of the frame is missing or altered.
@@ -93,7 +110,8 @@ def read_fitted(
     how = "scaled" if fit.resized != (height, width) else "padded" if (height, width) != size else "as is"
     digest = hashlib.sha256(left.tobytes())
     digest.update(right.tobytes())
-    return network_input(left), network_input(right), FrameRecord(index, frame.name, how, digest.hexdigest())
+    record = FrameRecord(index, frame.name, how, digest.hexdigest())
+    return FittedFrame(network_input(left), network_input(right), fit, record)
 
 
 def network_input(image: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:

@@ -59,11 +59,11 @@ class LabelSetReader(CalibrationDataReader):
         self._reported: set[int] = set()
 
     def _read(self, position: int) -> dict[str, np.ndarray]:
-        left, right, record = read_fitted(self._labels, self._frames[position], self._size)
+        frame = read_fitted(self._labels, self._frames[position], self._size)
         if position not in self._reported:
             self._reported.add(position)
-            self._answers.send("frame", record=dataclasses.asdict(record))
-        return {"left": left, "right": right}
+            self._answers.send("frame", record=dataclasses.asdict(frame.record))
+        return {"left": frame.left, "right": frame.right}
 
     def get_first(self) -> dict[str, np.ndarray]:
         """The first frame; modelopt probes the graph with it."""

@@ -42,20 +42,22 @@ def labels(tmp_path):
 
 
 def test_frames_come_at_the_graphs_size_as_raw_rgb(labels):
-    records = []
-    for index in range(3):
-        left, right, record = read_fitted(labels, index, (64, 96))
-        assert left.shape == right.shape == (1, 3, 64, 96)
-        assert left.dtype == np.float32
-        records.append(record)
-    assert [record.fit for record in records] == ["as is", "padded", "scaled"]
+    found = [read_fitted(labels, index, (64, 96)) for index in range(3)]
+    for fitted in found:
+        assert fitted.left.shape == fitted.right.shape == (1, 3, 64, 96)
+        assert fitted.left.dtype == np.float32
+    assert [fitted.record.fit for fitted in found] == ["as is", "padded", "scaled"]
     frame = labels.read(0)
-    left, right, _ = read_fitted(labels, 0, (64, 96))
-    np.testing.assert_array_equal(left[0].transpose(1, 2, 0), frame.left)
-    np.testing.assert_array_equal(right[0].transpose(1, 2, 0), frame.right)
-    padded, _, _ = read_fitted(labels, 1, (64, 96))
-    np.testing.assert_array_equal(padded[0, :, :50, :80].transpose(1, 2, 0), labels.read(1).left)
-    assert len({record.sha256 for record in records}) == 3
+    np.testing.assert_array_equal(found[0].left[0].transpose(1, 2, 0), frame.left)
+    np.testing.assert_array_equal(found[0].right[0].transpose(1, 2, 0), frame.right)
+    np.testing.assert_array_equal(found[1].left[0, :, :50, :80].transpose(1, 2, 0), labels.read(1).left)
+    assert len({fitted.record.sha256 for fitted in found}) == 3
+
+
+def test_padding_is_left_out_of_comparisons(labels):
+    fitted = read_fitted(labels, 1, (64, 96))
+    assert fitted.without_padding(fitted.left[0, 0]).shape == (50, 80)
+    np.testing.assert_array_equal(fitted.without_padding(fitted.left[0, 0]), labels.read(1).left[:, :, 0])
 
 
 def test_checksum_tells_which_eye_is_which(labels, tmp_path):
@@ -63,7 +65,8 @@ def test_checksum_tells_which_eye_is_which(labels, tmp_path):
     writer = LabelSetWriter(tmp_path / "swapped", identity={"source": {}, "teacher": {}}, max_disp=64)
     writer.add(0, LabelledFrame(frame.name, frame.right, frame.left, frame.disparity, frame.confidence))
     swapped = LabelSet.open(writer.finish())
-    assert read_fitted(swapped, 0, (64, 96))[2].sha256 != read_fitted(labels, 0, (64, 96))[2].sha256
+    checksums = [read_fitted(one, 0, (64, 96)).record.sha256 for one in (swapped, labels)]
+    assert checksums[0] != checksums[1]
 
 
 def record(index, sha256, fit="as is"):
