@@ -156,7 +156,7 @@ def parse_config(name: str, arguments: Sequence[str]) -> Any:
 
     try:
         parsed = parser.parse_args(expand_shorthands(arguments, getattr(config, "shorthands", {})))
-        values = parser.instantiate_classes(parsed)
+        values = parser.instantiate(parsed)
     except ArgumentError as error:
         raise explain(str(error), [action.dest for action in parser._actions]) from error
     fields = {field.name: getattr(values, field.name) for field in dataclasses.fields(config)}
