@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -17,3 +18,10 @@ def shared_data() -> Path:
     if not (path / "pairs").is_dir():
         pytest.skip(f"no development data at {path} (set STEREODISTILL_DATA)")
     return path
+
+
+@pytest.fixture(scope="session", autouse=True)
+def interruptible() -> None:
+    """Let tests interrupt the commands they start: shells make background jobs, and what these start, deaf to Ctrl-C."""
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
