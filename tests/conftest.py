@@ -22,6 +22,6 @@ def shared_data() -> Path:
 
 @pytest.fixture(scope="session", autouse=True)
 def interruptible() -> None:
-    """Let tests interrupt the commands they start: shells make background jobs, and what these start, deaf to Ctrl-C."""
+    """Let tests interrupt what they start: shells make background jobs, and all that these start, deaf to Ctrl-C."""
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
