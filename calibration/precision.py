@@ -73,8 +73,8 @@ KEEP_FP32 = (
 KEEP_FLOAT = (
     Rule("image stem", r"backbone\.stem\.0/Conv",
          "the first convolution sees every detail there is; three input channels gain little from integer kernels"),
-    Rule("half-resolution features", r"backbone\.stage_quarter\.0\.0/Conv",
-         "the finest detail enters matching here: of all convolutions its rounding costs most (docs/decisions)"),
+    Rule("fine features", r"backbone\.stage_quarter\.(?:0\.0|1\.conv1\.0)/Conv",
+         "matching gets its finest detail from here: rounding the inputs of these two costs more than all others do"),
     Rule("matching scores", r"classifier/Conv",
          "one output channel, and its differences decide between planes"),
     Rule("disparity input", r"refinement\.motion_encoder\.disparity_conv/Conv",

@@ -165,6 +165,19 @@ def test_fp16_and_int8_stay_near_fp32_on_a_real_pair(variants, inputs):
     assert 0 < moved.mean() <= 0.5
 
 
+@pytest.mark.parametrize("role", ROLES)
+def test_extreme_images_give_finite_disparities_in_range(variants, role):
+    random = np.random.default_rng(0)
+    board = 255 * (np.indices(SIZE).sum(axis=0) % 2).astype(np.float32)
+    noise = random.integers(0, 256, (2, 1, 3, *SIZE)).astype(np.float32)
+    black, white = np.zeros((1, 3, *SIZE), np.float32), np.full((1, 3, *SIZE), 255, np.float32)
+    for left, right in [(black, black), (white, white), (black, white), (board + black, board + black), tuple(noise)]:
+        found = disparity(variants / f"{role}.onnx", [left, right])
+        assert np.isfinite(found).all()
+        assert found.min() >= 0
+        assert found.max() < 2 * 64  # twice the range: refinement may leave it, garbage would leave it far behind
+
+
 def element_types(model):
     """Tensor → element type, inferred from the graph."""
     graph = onnx.shape_inference.infer_shapes(model, strict_mode=True).graph
