@@ -12,12 +12,11 @@ CODE := stereo teacher student distill calibration deploy tests benchmarks
 demo: $(STAMP)
 	$(BIN)/stereodistill demo
 
-# One process per file on each of two cores; their libraries then need no threads of their own.
 test: $(STAMP)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not gpu and not jetson"
+	$(BIN)/python -m pytest -m "not slow and not gpu and not jetson"
 
 test-slow: $(STAMP)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "slow and not gpu and not jetson"
+	$(BIN)/python -m pytest -m "slow and not gpu and not jetson"
 
 lint: $(STAMP)
 	$(BIN)/ruff check $(CODE)
