@@ -71,7 +71,8 @@ class Journal:
         try:
             for content, whole in parse_lines(path.read_bytes(), where=path):  # noqa: B007 - used behind the loop
                 self.lines.append(content)
-            self._file.truncate(whole)
+            if path.stat().st_size != whole:  # a torn last line; a whole journal stays untouched
+                self._file.truncate(whole)
         except OSError as error:
             raise disk_error(error, path) from error
         self._size = whole
