@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import re
 import signal
-import statistics
 import subprocess
 import sys
 import time
@@ -65,12 +64,13 @@ def test_result_carries_its_history_and_logs(tmp_path: Path) -> None:
     assert len(list((tmp_path / "pictures" / "step_0000020").glob("*.png"))) == 6
 
 
-def test_training_lowers_the_loss(tmp_path: Path) -> None:
-    assert run(tmp_path, "--steps", "200", "--optimiser.learning_rate", "3e-3") == 0
+def test_training_makes_the_student_better(tmp_path: Path) -> None:
+    """On fixed scenes, because the loss of a batch says more about its disparities than about the student."""
+    assert run(tmp_path, "--steps", "160", "--validate_every", "20", "--optimiser.learning_rate", "3e-3") == 0
     rows = csv.DictReader((tmp_path / "log" / "from_step_0" / "metrics.csv").open())
-    losses = [float(row["loss"]) for row in rows if row["loss"]]
-    # medians, because the range of disparities differs much from batch to batch
-    assert statistics.median(losses[-8:]) < 0.8 * statistics.median(losses[:4])
+    bad2_pct = [float(row["scenes_bad2_pct"]) for row in rows if row.get("scenes_bad2_pct")]
+    assert len(bad2_pct) == 8
+    assert bad2_pct[-1] < 0.85 * bad2_pct[0]
 
 
 def test_other_settings_are_refused_by_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
