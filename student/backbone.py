@@ -1,6 +1,7 @@
 """The student's feature network: dense 3×3 convolutions with batch norm and ReLU, to 1/16 and back to 1/4.
 
-Dense 3×3 convolutions have integer kernels in every runtime, so the encoder is a plain residual network; a light top-down path brings context back to 1/8 and 1/4.
+Dense 3×3 convolutions have integer kernels in every runtime, so the encoder is a plain residual network; a light
+top-down path brings context back to 1/8 and 1/4.
 
     B batch, C channels, H height, W width
 """
