@@ -69,7 +69,7 @@ class LabelSetReader(CalibrationDataReader):
         """The first frame; modelopt probes the graph with it."""
         return self._read(0)
 
-    def get_next(self) -> dict[str, np.ndarray] | None:  # type: ignore[override]
+    def get_next(self) -> dict[str, np.ndarray] | None:  # type: ignore[override]  # None ends the data; the stub forgot it
         """The next frame, None after the last."""
         if self._next == len(self._frames):
             return None

@@ -14,6 +14,9 @@ from distill.losses import sequence_loss
 from stereo.errors import UserError
 from student.model import StudentStereo
 
+# Steps between two lines of the log.
+LOG_EVERY = 10
+
 
 class StudentModule(pl.LightningModule):
     """Train a student on batches of `distill.data`.
@@ -73,9 +76,9 @@ class StudentModule(pl.LightningModule):
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
         self._idle_since = time.perf_counter()
         self._busy_s += self._idle_since - self._started
-        if self.global_step % self.trainer.log_every_n_steps == 0 and self._busy_s:  # type: ignore[attr-defined]
+        if self.global_step % LOG_EVERY == 0 and self._busy_s:
             total = self._busy_s + self._wait_s
-            samples = self.trainer.log_every_n_steps * len(batch.names)  # type: ignore[attr-defined]
+            samples = LOG_EVERY * len(batch.names)
             self.log_dict({"data_wait_share": self._wait_s / total, "samples_per_s": samples / total})
             self._wait_s, self._busy_s = 0.0, 0.0
 

@@ -23,7 +23,7 @@ from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger
 from distill.callbacks import CHECKPOINT_NAME, Checkpoints, ProgressLine, Validation
 from distill.config import TrainConfig
 from distill.data import open_batches
-from distill.module import StudentModule
+from distill.module import LOG_EVERY, StudentModule
 from distill.validation import validation_scenes
 from stereo.artifacts import MANIFEST_NAME, commit, plain, read_json, sha256_file, tool_versions, write_json
 from stereo.benchmarks import load_pairs
@@ -79,7 +79,7 @@ def fit(student: StudentStereo, config: TrainConfig, *, start: int, record: dict
         gradient_clip_val=config.optimiser.clip,
         logger=loggers(config, start),
         callbacks=[ProgressLine(), validation, checkpoints],
-        log_every_n_steps=10,
+        log_every_n_steps=LOG_EVERY,
         enable_progress_bar=False,
         enable_checkpointing=False,
         enable_model_summary=False,

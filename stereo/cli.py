@@ -112,7 +112,7 @@ def build_parser(name: str, config: type) -> Any:
     from jsonargparse import ArgumentParser
 
     class Parser(ArgumentParser):
-        def error(self, message: str, ex: Exception | None = None) -> NoReturn:  # type: ignore[override]
+        def error(self, message: str, ex: Exception | None = None) -> NoReturn:
             known = [action.dest for action in self._actions]
             raise explain(message, known) from ex
 

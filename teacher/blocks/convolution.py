@@ -52,7 +52,7 @@ class ConvNormAct(nn.Sequential):
         conv = {2: nn.Conv2d, 3: nn.Conv3d}[dimensions]
         norm = {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}[dimensions]
         layers = [
-            conv(inputs, outputs, kernel, stride=stride, padding=same_padding(kernel), bias=bias),  # type: ignore[arg-type]
+            conv(inputs, outputs, kernel, stride=stride, padding=same_padding(kernel), bias=bias),
             norm(outputs),
         ]
         super().__init__(*layers, *([activation()] if activation else []))
