@@ -8,6 +8,8 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
+from teacher.blocks.precision import full_precision
+
 
 def convex_upsample(disparity_B1HW: torch.Tensor, logits: torch.Tensor, *, scale: int) -> torch.Tensor:
     """Enlarge a disparity map with learnt weights.
@@ -24,12 +26,12 @@ def convex_upsample(disparity_B1HW: torch.Tensor, logits: torch.Tensor, *, scale
     """
     _, _, height, width = disparity_B1HW.shape
     fine = scale * scale
-    logits = logits.float()
+    logits = full_precision(logits)
     neighbours = logits.split(fine, dim=1)
     peak = neighbours[0].detach()  # keeps exp in range and cancels in the ratio: no gradient
     for other in neighbours[1:]:
         peak = torch.maximum(peak, other.detach())
-    padded = F.pad(disparity_B1HW.float() * scale, (1, 1, 1, 1), mode="replicate")
+    padded = F.pad(full_precision(disparity_B1HW) * scale, (1, 1, 1, 1), mode="replicate")
     total = torch.zeros_like(peak)
     weighted = torch.zeros_like(peak)
     for position, neighbour in enumerate(neighbours):
@@ -38,3 +40,22 @@ def convex_upsample(disparity_B1HW: torch.Tensor, logits: torch.Tensor, *, scale
         total = total + weight
         weighted = weighted + weight * padded[:, :, row : row + height, column : column + width]
     return F.pixel_shuffle(weighted / total, scale)
+
+
+def superpixel_upsample(disparity_B1HW: torch.Tensor, logits: torch.Tensor, *, scale: int = 4) -> torch.Tensor:
+    """Enlarge a disparity map with weights predicted at the fine resolution, as FoundationStereo does.
+
+    Beyond the border the map counts as 0, which the published weights were trained with: a border pixel mixes it in.
+
+    Args:
+        disparity_B1HW: disparity in coarse pixels.
+        logits: (B, 9, s*H, s*W), one per coarse neighbour, row by row.
+        scale: s.
+
+    Returns: (B, 1, s*H, s*W), float32 (float64 stays) disparity in fine pixels.
+    """
+    batch, _, height, width = disparity_B1HW.shape
+    weights = torch.softmax(full_precision(logits), dim=1).reshape(batch, 9, height, scale, width, scale)
+    neighbours = F.unfold(full_precision(disparity_B1HW) * scale, 3, padding=1)
+    neighbours = neighbours.reshape(batch, 9, height, 1, width, 1)
+    return (weights * neighbours).sum(dim=1).reshape(batch, 1, height * scale, width * scale)

@@ -9,10 +9,15 @@ disparity hypotheses of a pixel are weighed against each other at once.
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import nn
+
+# What the tokens attend over. "disparity" is the paper's. "heads": every token attends over its own heads and the
+# planes stay apart, which is what the published code does since June 2025, when its attention call changed.
+AttentionAxis = Literal["disparity", "heads"]
 
 
 def sinusoidal_positions(length: int, channels: int) -> torch.Tensor:
@@ -28,9 +33,12 @@ def sinusoidal_positions(length: int, channels: int) -> torch.Tensor:
 class TransformerLayer(nn.Module):
     """Post-norm transformer layer. Input and output: (N, L, C)."""
 
-    def __init__(self, channels: int, *, heads: int, feed_forward: int) -> None:
+    def __init__(
+        self, channels: int, *, heads: int, feed_forward: int, axis: AttentionAxis = "disparity", dropout: float = 0.0
+    ) -> None:
         super().__init__()
         self.heads = heads
+        self.axis: AttentionAxis = axis
         self.query = nn.Linear(channels, channels)
         self.key = nn.Linear(channels, channels)
         self.value = nn.Linear(channels, channels)
@@ -39,17 +47,22 @@ class TransformerLayer(nn.Module):
         self.expand = nn.Linear(channels, feed_forward)
         self.contract = nn.Linear(feed_forward, channels)
         self.norm2 = nn.LayerNorm(channels)
+        self.dropout = nn.Dropout(dropout)
 
     def forward(self, tokens_NLC: torch.Tensor) -> torch.Tensor:
         sequences, length, channels = tokens_NLC.shape
 
         def split(projected: torch.Tensor) -> torch.Tensor:
-            return projected.reshape(sequences, length, self.heads, channels // self.heads).transpose(1, 2)
+            apart = projected.reshape(sequences, length, self.heads, channels // self.heads)
+            return apart.transpose(1, 2) if self.axis == "disparity" else apart
 
         query, key, value = (split(layer(tokens_NLC)) for layer in (self.query, self.key, self.value))
-        mixed = F.scaled_dot_product_attention(query, key, value).transpose(1, 2)
-        tokens = self.norm1(tokens_NLC + self.out(mixed.reshape(sequences, length, channels)))
-        return self.norm2(tokens + self.contract(F.gelu(self.expand(tokens))))
+        mixed = F.scaled_dot_product_attention(query, key, value)
+        if self.axis == "disparity":
+            mixed = mixed.transpose(1, 2)
+        attended = self.out(mixed.reshape(sequences, length, channels))
+        tokens = self.norm1(tokens_NLC + self.dropout(attended))
+        return self.norm2(tokens + self.dropout(self.contract(F.gelu(self.expand(tokens)))))
 
 
 class DisparityTransformer(nn.Module):
@@ -60,30 +73,44 @@ class DisparityTransformer(nn.Module):
         patch: edge of the cubic patches; divides D, H and W.
         layers, heads: depth and attention heads.
         feed_forward: hidden width of each layer's MLP; C when None.
+        axis: what is attended over.
+        dropout: share of each residual branch that is dropped in training.
 
     Input and output: (B, C, D, H, W).
     """
 
     def __init__(
-        self, channels: int, *, patch: int = 4, layers: int = 4, heads: int = 4, feed_forward: int | None = None
+        self,
+        channels: int,
+        *,
+        patch: int = 4,
+        layers: int = 4,
+        heads: int = 4,
+        feed_forward: int | None = None,
+        axis: AttentionAxis = "disparity",
+        dropout: float = 0.0,
     ) -> None:
         super().__init__()
         self.patch = patch
         self.patchify = nn.Conv3d(channels, channels, patch, stride=patch, groups=channels)
         self.norm = nn.BatchNorm3d(channels)
         self.layers = nn.ModuleList(
-            TransformerLayer(channels, heads=heads, feed_forward=feed_forward or channels) for _ in range(layers)
+            TransformerLayer(channels, heads=heads, feed_forward=feed_forward or channels, axis=axis, dropout=dropout)
+            for _ in range(layers)
         )
 
     def forward(self, volume_BCDHW: torch.Tensor) -> torch.Tensor:
+        return upsample_volume(self.attend(volume_BCDHW), self.patch)
+
+    def attend(self, volume_BCDHW: torch.Tensor) -> torch.Tensor:
+        """The transformer's answer at its own resolution, (B, C, D/patch, H/patch, W/patch)."""
         patches = self.norm(self.patchify(volume_BCDHW))
         batch, channels, planes, height, width = patches.shape
         tokens = patches.permute(0, 3, 4, 2, 1).reshape(batch * height * width, planes, channels)
         tokens = tokens + sinusoidal_positions(planes, channels).to(tokens)
         for layer in self.layers:
             tokens = layer(tokens)
-        patches = tokens.reshape(batch, height, width, planes, channels).permute(0, 4, 3, 1, 2)
-        return upsample_volume(patches, self.patch)
+        return tokens.reshape(batch, height, width, planes, channels).permute(0, 4, 3, 1, 2)
 
 
 def upsample_volume(volume_BCDHW: torch.Tensor, factor: int) -> torch.Tensor:

@@ -13,6 +13,8 @@ from __future__ import annotations
 
 import torch
 
+from teacher.blocks.precision import full_precision
+
 
 def sample_rows(rows: torch.Tensor, centre: torch.Tensor, *, radius: int, axis: int) -> torch.Tensor:
     """Sample every row linearly at centre - radius, ..., centre + radius.
@@ -27,7 +29,7 @@ def sample_rows(rows: torch.Tensor, centre: torch.Tensor, *, radius: int, axis: 
     length = rows.shape[axis]
     reach = radius + 1
     # Beyond the reach of the row every tap is 0 whatever the centre; clamping keeps the index small for integer casts.
-    centre = centre.float().clamp(-float(reach), float(length - 1 + reach))
+    centre = full_precision(centre).clamp(-float(reach), float(length - 1 + reach))
     start = torch.floor(centre)
     fraction = centre - start
     shape = [1] * rows.dim()
@@ -36,8 +38,8 @@ def sample_rows(rows: torch.Tensor, centre: torch.Tensor, *, radius: int, axis: 
     inside = (index >= 0) & (index < length)
     full = list(rows.shape)
     full[axis] = 2 * radius + 2
-    entries = torch.gather(rows.float(), axis, index.clamp(0, length - 1).expand(full))
-    entries = torch.where(inside, entries, torch.zeros((), device=entries.device))
+    entries = torch.gather(full_precision(rows), axis, index.clamp(0, length - 1).expand(full))
+    entries = torch.where(inside, entries, torch.zeros((), device=entries.device, dtype=entries.dtype))
     lower, upper = entries.narrow(axis, 0, 2 * radius + 1), entries.narrow(axis, 1, 2 * radius + 1)
     return lower + fraction * (upper - lower)
 
@@ -54,15 +56,19 @@ def lookup_volume(volume_BCDHW: torch.Tensor, disparity_B1HW: torch.Tensor, *, r
     return taps.flatten(1, 2)
 
 
-def lookup_correlation(correlation_B1HWW: torch.Tensor, disparity_B1HW: torch.Tensor, *, radius: int) -> torch.Tensor:
+def lookup_correlation(
+    correlation_B1HWW: torch.Tensor, disparity_B1HW: torch.Tensor, *, radius: int, stride: int = 1
+) -> torch.Tensor:
     """Sample an all-pairs row correlation at right columns x - d - radius, ..., x - d + radius.
 
     Args:
         correlation_B1HWW: left column, then right column (see `hybrid_cost_volume.row_correlation`).
-        disparity_B1HW: disparity in pixels of the correlation's resolution.
+        disparity_B1HW: disparity in pixels of the left columns' resolution.
+        stride: left columns per right column, where the right columns were pooled.
 
     Returns: (B, T, H, W), float32.
     """
-    columns = torch.arange(disparity_B1HW.shape[3], device=disparity_B1HW.device, dtype=torch.float32)
-    centre = (columns - disparity_B1HW.float())[..., None]
-    return sample_rows(correlation_B1HWW, centre, radius=radius, axis=4)[:, 0].permute(0, 3, 1, 2)
+    disparity_B1HW = full_precision(disparity_B1HW)
+    columns = torch.arange(disparity_B1HW.shape[3], device=disparity_B1HW.device, dtype=disparity_B1HW.dtype)
+    centre = (columns - disparity_B1HW)[..., None]
+    return sample_rows(correlation_B1HWW, centre / stride, radius=radius, axis=4)[:, 0].permute(0, 3, 1, 2)

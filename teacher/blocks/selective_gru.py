@@ -9,6 +9,7 @@ kernel run side by side, and a spatial attention map made from the context choos
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 
@@ -75,7 +76,8 @@ class SelectiveConvGRU(nn.Module):
         inputs: channels of all inputs together.
         width: channels the inputs are brought to; `inputs` when None, as in FoundationStereo.
 
-    Input: state (B, hidden, H, W), inputs (B, inputs, H, W), attention (B, 1, H, W). Output: the new state.
+    Input: state (B, hidden, H, W), inputs (B, inputs, H, W) or, with `prepared`, those that come after the prepared
+    ones, attention (B, 1, H, W). Output: the new state.
     """
 
     def __init__(self, hidden: int, inputs: int, *, width: int | None = None) -> None:
@@ -86,8 +88,29 @@ class SelectiveConvGRU(nn.Module):
         self.small_gru = ConvGRU(hidden, width, kernel=1)
         self.large_gru = ConvGRU(hidden, width, kernel=3)
 
-    def forward(self, state: torch.Tensor, inputs: torch.Tensor, attention: torch.Tensor) -> torch.Tensor:
-        inputs = self.conv0(inputs)
+    def prepare(self, constant: torch.Tensor) -> torch.Tensor:
+        """What `conv0` makes of the first inputs, for those that stay the same in every iteration.
+
+        Input: (B, part of inputs, H, W). Output: (B, width, H, W), to be handed to `forward` in their place.
+        """
+        conv = self.conv0[0]
+        assert isinstance(conv, nn.Conv2d)
+        return F.conv2d(constant, conv.weight[:, : constant.shape[1]], conv.bias, padding=1)
+
+    def forward(
+        self,
+        state: torch.Tensor,
+        inputs: torch.Tensor,
+        attention: torch.Tensor,
+        prepared: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        if prepared is None:
+            inputs = self.conv0(inputs)
+        else:
+            conv = self.conv0[0]
+            assert isinstance(conv, nn.Conv2d)
+            rest = F.conv2d(inputs, conv.weight[:, -inputs.shape[1] :], padding=1)
+            inputs = F.relu(prepared + rest)
         mixed = self.conv1(torch.cat([inputs, state], dim=1))
         small = self.small_gru(state, inputs, mixed)
         large = self.large_gru(state, inputs, mixed)
