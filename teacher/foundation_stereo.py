@@ -19,6 +19,7 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
+from teacher import inference
 from teacher.blocks.convex_upsampling import superpixel_upsample
 from teacher.blocks.disparity_transformer import AttentionAxis
 from teacher.blocks.precision import full_precision
@@ -31,8 +32,6 @@ from teacher.side_tuning import FeatureNetwork, Features, MonoUse
 # ImageNet statistics of RGB in 0..1.
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
-# Five halvings in the feature network.
-SIZE_MULTIPLE = 32
 # A quarter for the volume's resolution, then eight for the hourglass.
 DISPARITY_MULTIPLE = 32
 
@@ -153,6 +152,31 @@ class FoundationStereo(nn.Module):
 
     def forward(self, left: torch.Tensor, right: torch.Tensor, *, iterations: int = 32) -> torch.Tensor:
         return self.predict_sequence(left, right, iterations=iterations, every=False).sequence[-1]
+
+    def predict(
+        self, left: torch.Tensor, right: torch.Tensor, *, iterations: int = 32, hierarchical: bool = False
+    ) -> torch.Tensor:
+        """Disparity of images of any size.
+
+        Args:
+            left, right: (B, 3, H, W), RGB 0–255.
+            iterations: refinement steps.
+            hierarchical: look at half the size first and start from there; for images of more than about 1000 px.
+
+        Returns: (B, 1, H, W), left-view disparity in pixels; a little below 0 is possible.
+
+        Raises:
+            UserError: not a pair, images smaller than 32 px (64 px when hierarchical), or no iterations.
+        """
+        with torch.inference_mode():
+            return inference.predict(self, left, right, iterations=iterations, hierarchical=hierarchical)
+
+    def predict_both(
+        self, left: torch.Tensor, right: torch.Tensor, *, iterations: int = 32, right_iterations: int | None = None
+    ) -> inference.BothViews:
+        """Disparity of both views, sharing the features; see `teacher.inference.predict_both`."""
+        with torch.inference_mode():
+            return inference.predict_both(self, left, right, iterations=iterations, right_iterations=right_iterations)
 
     def predict_sequence(
         self, left: torch.Tensor, right: torch.Tensor, *, iterations: int, every: bool = True
