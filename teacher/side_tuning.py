@@ -76,11 +76,12 @@ def vit_size(height: int, width: int) -> tuple[int, int]:
         return math.ceil(value / VIT_MULTIPLE) * VIT_MULTIPLE
 
     tall, wide = up(height), up(width)
-    longest = max(tall, wide)
-    if longest <= VIT_LONGEST:
+    if max(tall, wide) <= VIT_LONGEST:
         return tall, wide
-    factor = VIT_LONGEST / longest
-    return (VIT_LONGEST, up(wide * factor)) if tall >= wide else (up(tall * factor), VIT_LONGEST)
+    # Multiplied before divided: a quotient that is a whole multiple comes out exact.
+    if tall >= wide:
+        return VIT_LONGEST, up(wide * VIT_LONGEST / tall)
+    return up(tall * VIT_LONGEST / wide), VIT_LONGEST
 
 
 class MonoBranch(nn.Module):
