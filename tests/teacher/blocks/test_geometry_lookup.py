@@ -40,3 +40,20 @@ def test_wild_disparities_read_zeros() -> None:
     volume = torch.ones(1, 1, 4, 1, 2)
     taps = lookup_volume(volume, torch.tensor([[[[1e9, -1e9]]]]), radius=4)
     assert (taps == 0).all()
+
+
+def test_strided_correlation_lookup_equals_grid_sample() -> None:
+    generator = torch.Generator().manual_seed(0)
+    correlation = torch.randn(1, 1, 2, 7, 3, generator=generator)  # 7 left columns, 3 pairs of right ones
+    disparity = 9 * torch.rand(1, 1, 2, 7, generator=generator) - 2
+    taps = lookup_correlation(correlation, disparity, radius=3, stride=2)
+    position = (torch.arange(7) - disparity).reshape(14, 1) / 2 + torch.arange(-3, 4)
+    expected = sampler(correlation.reshape(14, 1, 3), position).reshape(1, 2, 7, 7).permute(0, 3, 1, 2)
+    assert torch.allclose(taps, expected, atol=1e-5)
+
+
+def test_each_neighbour_beyond_the_border_counts_as_zero() -> None:
+    volume = torch.full((1, 1, 4, 1, 1), 8.0)
+    taps = lookup_volume(volume, torch.full((1, 1, 1, 1), -0.25), radius=1)
+    # at -1.25, -0.25 and 0.75
+    assert torch.allclose(taps.flatten(), torch.tensor([0.0, 6.0, 8.0]))
