@@ -13,6 +13,7 @@ from itertools import pairwise
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from teacher.blocks.axial_planar_convolution import AxialPlanarConv
@@ -39,7 +40,8 @@ class VolumeFilter(nn.Module):
     def __init__(self, channels: int, *, kind: FilterKind, disparity_kernel: int) -> None:
         super().__init__()
         self.conv = (
-            AxialPlanarConv(channels, channels, disparity_kernel=disparity_kernel, bias=True)
+            # On one CPU thread torch has no fast 3-D kernel for (K, 1, 1): it copies the volume K times.
+            AxialPlanarConv(channels, channels, disparity_kernel=disparity_kernel, bias=True, form="conv2d")
             if kind == "apc"
             else ConvNormAct(3, channels, channels, bias=True, activation=relu)
         )
@@ -133,6 +135,38 @@ class CostHourglass(nn.Module):
         return self.finish(filtered)
 
 
+class ScoreConv(nn.Conv3d):
+    """Cubic convolution to one channel, its taps along disparity computed as channels of 2-D convolutions.
+
+    One output channel leaves vector units nearly idle; one per tap fills them, and their sum over shifted planes is
+    the same but for rounding.
+
+    Args:
+        channels: C.
+        kernel: K, odd.
+
+    Input: (B, C, D, H, W). Output: (B, 1, D, H, W).
+    """
+
+    def __init__(self, channels: int, *, kernel: int) -> None:
+        super().__init__(channels, 1, kernel, padding=kernel // 2)
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        batch, channels, planes, height, width = input.shape
+        taps = self.kernel_size[0]
+        images = input.transpose(1, 2).reshape(batch * planes, channels, height, width)
+        kernels = self.weight[0].transpose(0, 1)  # (K, C, K, K), the taps along disparity first
+        parts = F.conv2d(images, kernels, padding=taps // 2).reshape(batch, planes, taps, height, width)
+        # Tap k of plane d looks at plane d + k - K // 2.
+        parts = F.pad(parts, (0, 0, 0, 0, 0, 0, taps // 2, taps // 2))
+        scores = parts[:, :planes, 0]
+        for tap in range(1, taps):
+            scores = scores + parts[:, tap : tap + planes, tap]
+        if self.bias is not None:
+            scores = scores + self.bias
+        return scores[:, None]
+
+
 class CostFiltering(nn.Module):
     """Volume, filtering and classifier.
 
@@ -176,13 +210,14 @@ class CostFiltering(nn.Module):
         self.classifier = nn.Sequential(
             ConvNormAct(3, width, width // 2, activation=leaky_relu),
             ResidualBlock(3, width // 2),
-            nn.Conv3d(width // 2, 1, 7, padding=3),
+            ScoreConv(width // 2, kernel=7),
         )
 
     def forward(self, left: Features, right: Features, *, planes: int) -> torch.Tensor:
         """The filtered volume, (B, width, D, H, W), D = planes at 1/4 resolution."""
         volume = self.stem(self.cost_volume(left.quarter, right.quarter, planes=planes))
-        return self.hourglass(self.stem_gate(volume, left.quarter), left)
+        volume = self.stem_gate(volume, left.quarter)
+        return self.hourglass(volume, left)
 
     def initial_disparity(self, volume_BCDHW: torch.Tensor) -> torch.Tensor:
         """Soft-argmin of the filtered volume, (B, 1, H, W), quarter-resolution pixels."""

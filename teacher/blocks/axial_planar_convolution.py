@@ -66,16 +66,18 @@ class AxialPlanarConv(nn.Module):
         return activation(norm_images(norm, images)).reshape(batch, -1, planes, height, width)
 
 
-def layers(block: ConvNormAct) -> tuple[nn.Conv3d, nn.BatchNorm3d, nn.Module]:
+def layers(block: ConvNormAct) -> tuple[nn.Conv3d, nn.Module, nn.Module]:
     """The three layers of a 3-D block, with their types."""
     conv, norm, activation = block
     assert isinstance(conv, nn.Conv3d)
-    assert isinstance(norm, nn.BatchNorm3d)
     return conv, norm, activation
 
 
-def norm_images(norm: nn.BatchNorm3d, images: torch.Tensor) -> torch.Tensor:
+def norm_images(norm: nn.Module, images: torch.Tensor) -> torch.Tensor:
     """Apply a 3-D batch norm to 4-D images: the same numbers, and a form that folds into the 2-D convolution."""
+    if isinstance(norm, nn.Identity):  # folded already
+        return images
+    assert isinstance(norm, nn.BatchNorm3d)
     assert norm.momentum is not None
     return F.batch_norm(
         images, norm.running_mean, norm.running_var, norm.weight, norm.bias, norm.training, norm.momentum, norm.eps
