@@ -78,7 +78,8 @@ class EvaluateConfig:
     """Options of `stereodistill evaluate`.
 
     Args:
-        models: shipped students' names, .onnx or .safetensors files, or folders of .onnx files.
+        models: shipped students' names, .onnx or .safetensors files, or folders of .onnx files; FoundationStereo's
+            .pth too.
         data: folder of pairs with truth: NAME/left.png, right.png, disp_left_x256.png and perhaps noc.png.
         out: the results file; rows are added to one that exists.
         dataset: what the data is called in the report; empty takes the folder's name.
@@ -87,6 +88,7 @@ class EvaluateConfig:
             the runtime knows it.
         threads: how many threads a runtime may use.
         size: HEIGHTxWIDTH to run models at that take any; empty pads each image to a multiple of 32.
+        iterations: refinement steps, for .safetensors and .pth files; as trained (FoundationStereo: 32) when left out.
         max_disp: count only pixels whose true disparity is below this, in px; 0 counts all.
         pictures: save disparity and error pictures beside the results file.
     """
@@ -99,6 +101,7 @@ class EvaluateConfig:
     precision_hints: str = field(default="f32", kw_only=True)
     threads: int = field(default=1, kw_only=True)
     size: str = field(default="", kw_only=True)
+    iterations: int | None = field(default=None, kw_only=True)
     max_disp: float = field(default=0.0, kw_only=True)
     pictures: bool = field(default=True, kw_only=True)
 
@@ -110,12 +113,13 @@ class PredictConfig:
     Args:
         left: left image of a rectified pair.
         right: right image.
-        model: a shipped student's name, an .onnx or a .safetensors file.
+        model: a shipped student's name, an .onnx or a .safetensors file, or a published .pth of FoundationStereo.
         out: folder to write disparity.pfm, disparity.png and color.png to.
         runtime: what runs the model; "auto" takes onnxruntime for .onnx.
         precision_hint: arithmetic for what the graph leaves open.
         threads: how many threads the runtime may use.
         size: HEIGHTxWIDTH to run a model at that takes any; empty pads the images to a multiple of 32.
+        iterations: refinement steps, for .safetensors and .pth files; as trained (FoundationStereo: 32) when left out.
         focal_px: focal length of the left image in pixels; with baseline_m, depth.png is written too.
         baseline_m: distance of the cameras in metres.
         doffs_px: difference of the principal points, right minus left, in pixels.
@@ -129,6 +133,7 @@ class PredictConfig:
     precision_hint: str = field(default="f32", kw_only=True)
     threads: int = field(default=2, kw_only=True)
     size: str = field(default="", kw_only=True)
+    iterations: int | None = field(default=None, kw_only=True)
     focal_px: float | None = field(default=None, kw_only=True)
     baseline_m: float | None = field(default=None, kw_only=True)
     doffs_px: float = field(default=0.0, kw_only=True)

@@ -38,7 +38,7 @@ def evaluate(config: EvaluateConfig) -> Path:
     out = Path(config.out)
     jobs = requests(
         config.models, runtime=config.runtime, precision_hints=config.precision_hints,
-        threads=config.threads, size=config.size,
+        threads=config.threads, size=config.size, iterations=config.iterations,
     )  # fmt: skip
     pairs = load_pairs(config.data)
     dataset = config.dataset or Path(config.data).resolve().name

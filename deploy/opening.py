@@ -23,6 +23,7 @@ class Request:
 
     Args:
         size: (H, W) for models that take any.
+        iterations: refinement steps, where a file does not fix them; None for its own default.
     """
 
     path: Path
@@ -31,6 +32,7 @@ class Request:
     precision_hint: str
     threads: int
     size: tuple[int, int] | None
+    iterations: int | None = None
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,9 @@ class Opened:
     model: ModelFacts
 
 
-def requests(models: list[str], *, runtime: str, precision_hints: str, threads: int, size: str) -> list[Request]:
+def requests(
+    models: list[str], *, runtime: str, precision_hints: str, threads: int, size: str, iterations: int | None = None
+) -> list[Request]:
     """All combinations, in the order of the command line.
 
     Raises:
@@ -55,7 +59,7 @@ def requests(models: list[str], *, runtime: str, precision_hints: str, threads: 
         raise UserError("no precision hint named", where="--precision-hints", fix="f32 is the plain one")
     wanted_size = parse_size(size) if size else None
     return [
-        Request(path, variant, name, hint, threads, wanted_size)
+        Request(path, variant, name, hint, threads, wanted_size, iterations)
         for path, variant in zip(paths, variant_names(paths), strict=True)
         for name in runtimes_for(path, wanted)
         for hint in hints_for(name, hints)
@@ -74,7 +78,12 @@ def opened(request: Request, *, fixed_size: bool) -> Iterator[Opened]:
     """
     size = request.size if fixed_size or not _has_own_size(request.path) else None
     runner = open_runner(
-        request.path, request.runtime, threads=request.threads, precision_hint=request.precision_hint, size=size
+        request.path,
+        request.runtime,
+        threads=request.threads,
+        precision_hint=request.precision_hint,
+        size=size,
+        iterations=request.iterations,
     )
     try:
         yield Opened(request, runner, model_facts(request.path, runner.metadata, variant=request.variant))

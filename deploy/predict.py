@@ -33,7 +33,7 @@ def predict(config: PredictConfig) -> Path:
         raise UserError("holds several models", where=config.model, fix="name one of them")
     (job,) = requests(
         [config.model], runtime=config.runtime, precision_hints=config.precision_hint,
-        threads=config.threads, size=config.size,
+        threads=config.threads, size=config.size, iterations=config.iterations,
     )  # fmt: skip
     with opened(job, fixed_size=False) as item:
         prediction = run_pair(item.runner, pair)

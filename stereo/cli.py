@@ -46,6 +46,11 @@ VERBS: dict[str, Verb] = {
     "demo": Verb("run the whole chain, from stereo video to report", "distill.config:DemoConfig", "distill.demo:demo"),
     "doctor": Verb("what is installed and what works here", "deploy.config:DoctorConfig", "deploy.doctor:doctor"),
     "scenes": Verb("draw procedural stereo scenes", "distill.config:ScenesConfig", "distill.contact_sheet:scenes"),
+    "convert-teacher": Verb(
+        "make a fast-opening file of FoundationStereo's published weights",
+        "teacher.config:ConvertTeacherConfig",
+        "teacher.convert:convert_teacher",
+    ),
     "label": Verb("pseudo-label a stereo source", "teacher.config:LabelConfig", "teacher.labelling:label"),
     "train": Verb("train a student", "distill.config:TrainConfig", "distill.train:train"),
     "summary": Verb("cost of a student, block by block", "student.config:SummaryConfig", "student.summary:summary"),

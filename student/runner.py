@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from deploy.runners.protocol import Runner
 from stereo.artifacts import sha256_file
 from stereo.errors import UserError
 from stereo.fit_size import Fit
@@ -18,6 +19,8 @@ from stereo.pair import Disparity, StereoPair
 from student.checkpoint import find_student, load_student
 from student.export import graph_metadata
 from student.model import SIZE_MULTIPLE, StudentStereo
+from teacher.checkpoints import is_foundation_stereo
+from teacher.foundation_runner import open_foundation_stereo
 
 Floats = npt.NDArray[np.float32]
 
@@ -33,7 +36,7 @@ class TorchRunner:
     ) -> None:
         self.student = student.eval()
         self.threads = threads
-        self.runtime_version = torch.__version__
+        self.runtime_version: str = str(torch.__version__)
         self.input_size = size
         self.metadata = graph_metadata(student, precision="fp32", source_sha256=source_sha256, apc_form="conv3d")
 
@@ -51,12 +54,24 @@ class TorchRunner:
         """Nothing to free beyond the weights."""
 
 
-def open_torch(path: Path | str, *, threads: int, precision_hint: str, size: tuple[int, int] | None) -> TorchRunner:
-    """Open a student file; see `deploy.runners.registry.open_runner`."""
+def open_torch(
+    path: Path | str,
+    *,
+    threads: int,
+    precision_hint: str,
+    size: tuple[int, int] | None,
+    iterations: int | None = None,
+) -> Runner:
+    """Open a student file, or a FoundationStereo of `convert-teacher`; see `deploy.runners.registry.open_runner`."""
     path = find_student(path)
+    if is_foundation_stereo(path):
+        return open_foundation_stereo(
+            path, threads=threads, precision_hint=precision_hint, size=size, iterations=iterations
+        )
     if precision_hint != "f32":
         raise UserError(f"torch runs students in f32, not {precision_hint}", where=path, fix="--precision-hints f32")
-    return TorchRunner(load_student(path), threads=threads, source_sha256=sha256_file(path), size=size)
+    student = load_student(path, iterations=iterations)
+    return TorchRunner(student, threads=threads, source_sha256=sha256_file(path), size=size)
 
 
 def predict_pair(student: StudentStereo, pair: StereoPair) -> Disparity:

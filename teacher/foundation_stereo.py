@@ -107,6 +107,8 @@ class FoundationStereo(nn.Module):
     def __init__(self, config: FoundationStereoConfig) -> None:
         super().__init__()
         self.config = config
+        # Told by `teacher.checkpoints` when weights are loaded.
+        self.weights_sha256: str | None = None
         self.features = FeatureNetwork(
             config.vit,
             mono=config.mono,

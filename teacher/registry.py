@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from stereo.errors import UserError
 from teacher.config import TeacherOptions
@@ -13,8 +15,6 @@ def open_semi_global(options: TeacherOptions) -> Teacher:
     """OpenCV's SGBM."""
     from teacher.semi_global import SemiGlobalTeacher
 
-    if options.model or options.description:
-        raise UserError("the teacher sgbm has no model", where="--teacher.model", fix="leave it out, or --teacher onnx")
     return SemiGlobalTeacher(128 if options.max_disp is None else options.max_disp)
 
 
@@ -29,7 +29,39 @@ def open_onnx(options: TeacherOptions) -> Teacher:
     )
 
 
-TEACHERS: dict[str, Callable[[TeacherOptions], Teacher]] = {"sgbm": open_semi_global, "onnx": open_onnx}
+def open_foundation_stereo(options: TeacherOptions) -> Teacher:
+    """The full FoundationStereo network."""
+    from teacher.foundation_teacher import FoundationTeacher
+
+    return FoundationTeacher.open(options)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One teacher.
+
+    Args:
+        open: makes it.
+        takes: the options that mean something to it.
+    """
+
+    open: Callable[[TeacherOptions], Teacher]
+    takes: frozenset[str]
+
+
+TEACHERS: dict[str, Entry] = {
+    "sgbm": Entry(open_semi_global, frozenset({"max_disp"})),
+    "onnx": Entry(open_onnx, frozenset({"model", "description", "max_disp", "threads"})),
+    "foundation_stereo": Entry(
+        open_foundation_stereo,
+        frozenset(
+            {
+                "checkpoint", "max_disp", "threads", "iterations", "scale", "hierarchical", "vit", "attention_axis",
+                "precision", "device", "consistency",
+            }
+        ),
+    ),
+}  # fmt: skip
 
 
 def open_teacher(options: TeacherOptions) -> Teacher:
@@ -40,4 +72,10 @@ def open_teacher(options: TeacherOptions) -> Teacher:
     """
     if options.name not in TEACHERS:
         raise UserError(f"unknown teacher '{options.name}'", where="--teacher", fix=f"known: {', '.join(TEACHERS)}")
-    return TEACHERS[options.name](options)
+    entry = TEACHERS[options.name]
+    given = {field.name for field in dataclasses.fields(options) if getattr(options, field.name) is not None}
+    for option in sorted(given - entry.takes - {"name"}):
+        having = [name for name, other in TEACHERS.items() if option in other.takes]
+        raise UserError(f"the teacher {options.name} has no {option}", where=f"--teacher.{option}",
+                        fix=f"leave it out, or --teacher {' or '.join(having)}")  # fmt: skip
+    return entry.open(options)

@@ -28,6 +28,7 @@ class Runtime:
         package: the import name that it cannot do without.
         install: what to do when the package is missing.
         precision_hints: those it knows, the default first.
+        takes_iterations: whether `open` takes the number of refinement steps too: not fixed in the file.
     """
 
     suffix: str
@@ -35,6 +36,7 @@ class Runtime:
     package: str
     install: str
     precision_hints: tuple[str, ...] = ("f32",)
+    takes_iterations: bool = False
 
 
 # The first runtime of a suffix is what "auto" takes: onnxruntime is the portable reference.
@@ -58,6 +60,14 @@ RUNTIMES: dict[str, Runtime] = {
         "student.runner:open_torch",
         "torch",
         "pip install 'stereodistill[train]', or give an .onnx: stereodistill export writes one",
+        takes_iterations=True,
+    ),
+    "foundation_stereo": Runtime(
+        ".pth",
+        "teacher.foundation_runner:open_foundation_stereo",
+        "torch",
+        "pip install 'stereodistill[train]'",
+        takes_iterations=True,
     ),
 }
 SUFFIXES = tuple(dict.fromkeys(runtime.suffix for runtime in RUNTIMES.values()))
@@ -148,15 +158,17 @@ def open_runner(
     threads: int = 1,
     precision_hint: str = "f32",
     size: tuple[int, int] | None = None,
+    iterations: int | None = None,
 ) -> Runner:
     """Open a model with a runtime.
 
     Args:
-        path: a .onnx or .safetensors file.
+        path: a .onnx or .safetensors file, or a published .pth of FoundationStereo.
         runtime: a key of `RUNTIMES`, or "auto".
         threads: how many the runtime may use for one pair.
         precision_hint: arithmetic for what the graph leaves open.
         size: (H, W) to compile a model for that takes any; a model of one fixed other size is refused.
+        iterations: refinement steps, where the file does not fix them; its own default when left out.
 
     Raises:
         UserError: missing file or package, a file the runtime cannot open, or a setting it does not take.
@@ -169,10 +181,16 @@ def open_runner(
     hints_for(name, [precision_hint])
     if threads < 1:
         raise UserError(f"{threads} threads", where="--threads", fix="give 1 or more")
+    if iterations is not None and iterations < 1:
+        raise UserError(f"{iterations} iterations", where="--iterations", fix="give 1 or more")
+    if iterations is not None and not line.takes_iterations:
+        raise UserError("the number of iterations is fixed in this file", where=path,
+                        fix="leave --iterations out here and give it to `stereodistill export`")  # fmt: skip
     if not installed(name):
         others = [other for other in RUNTIMES if RUNTIMES[other].suffix == line.suffix and installed(other)]
         choice = f"--runtime {others[0]}, or " if others else ""
         raise UserError(f"{name} is not installed here", where=path, fix=choice + line.install)
     module, function = line.open.split(":")
     opener: Callable[..., Runner] = getattr(importlib.import_module(module), function)
-    return opener(path, threads=threads, precision_hint=precision_hint, size=size)
+    chosen = {} if iterations is None else {"iterations": iterations}
+    return opener(path, threads=threads, precision_hint=precision_hint, size=size, **chosen)

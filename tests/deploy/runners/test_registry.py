@@ -26,7 +26,7 @@ def test_named_runtimes_keep_their_order_and_skip_what_does_not_fit() -> None:
     ("path", "runtimes", "told"),
     [
         ("m.engine", ["auto"], "TensorRT engines is not built into this version"),
-        ("m.pth", ["auto"], "no runtime opens '.pth'"),
+        ("m.pt", ["auto"], "no runtime opens '.pt'"),
         ("m", ["auto"], "a file without suffix"),
         ("m.safetensors", ["openvino"], "opened by torch, not by openvino"),
     ],
