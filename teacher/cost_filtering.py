@@ -21,6 +21,7 @@ from teacher.blocks.convolution import ConvNormAct, ResidualBlock, UpConvNormAct
 from teacher.blocks.disparity_transformer import AttentionAxis, DisparityTransformer, upsample_volume
 from teacher.blocks.feature_attention import FeatureAttention
 from teacher.blocks.hybrid_cost_volume import FOUNDATION_STEREO_FLOOR, HybridCostVolume
+from teacher.blocks.precision import full_precision
 from teacher.blocks.soft_argmin import soft_argmin
 from teacher.side_tuning import Features
 
@@ -159,7 +160,8 @@ class ScoreConv(nn.Conv3d):
         parts = F.conv2d(images, kernels, padding=taps // 2).reshape(batch, planes, taps, height, width)
         # Tap k of plane d looks at plane d + k - K // 2.
         parts = F.pad(parts, (0, 0, 0, 0, 0, 0, taps // 2, taps // 2))
-        scores = parts[:, :planes, 0]
+        # A half type would round after every tap, where one 3-D convolution rounds once.
+        scores = full_precision(parts[:, :planes, 0])
         for tap in range(1, taps):
             scores = scores + parts[:, tap : tap + planes, tap]
         if self.bias is not None:

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from teacher.blocks.axial_planar_convolution import AxialPlanarConv
-from teacher.cost_filtering import CostFiltering, CostHourglass, FilterKind
+from teacher.cost_filtering import CostFiltering, CostHourglass, FilterKind, ScoreConv
 from teacher.side_tuning import Features
 
 
@@ -88,3 +88,25 @@ def test_more_planes_than_columns() -> None:
     out = filtering(features(), features(), planes=32)
     assert out.shape == (1, 8, 32, 16, 24)
     assert torch.isfinite(out).all()
+
+
+@pytest.mark.parametrize(("planes", "kernel"), [(16, 7), (5, 7), (9, 3)])
+def test_scores_equal_those_of_one_convolution(planes: int, kernel: int) -> None:
+    torch.manual_seed(0)
+    conv = ScoreConv(6, kernel=kernel).double()
+    volume = torch.randn(2, 6, planes, 5, 8, dtype=torch.float64)
+    expected = F.conv3d(volume, conv.weight, conv.bias, padding=kernel // 2)
+    assert torch.allclose(conv(volume), expected, atol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_scores_in_half_are_as_close_as_those_of_one_convolution(dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    conv, volume = ScoreConv(14, kernel=7).to(dtype), torch.randn(1, 14, 16, 12, 16).to(dtype)
+    assert conv.bias is not None
+    with torch.no_grad():
+        exact = F.conv3d(volume.double(), conv.weight.double(), conv.bias.double(), padding=3)
+        plain = F.conv3d(volume, conv.weight, conv.bias, padding=3)
+        errors = [(scores.double() - exact).square().mean().sqrt() for scores in (conv(volume), plain)]
+    # seven parts are rounded where one sum was: parts are sqrt(7) smaller, and their errors add up to the same
+    assert errors[0] < 1.1 * errors[1]

@@ -88,10 +88,22 @@ def test_features_stay_near_float32(dtype: torch.dtype, network: FoundationStere
 
 
 @pytest.mark.parametrize("dtype", HALVES, ids=str)
-def test_disparity_is_kept_in_float32(dtype: torch.dtype, network: FoundationStereo, recipe_pair: Any) -> None:
-    """A disparity that passes through a half type has at most 11 significant bits; most of ours have more."""
-    left, right = recipe_pair(HEIGHT, WIDTH)
+def test_the_running_disparity_is_kept_in_float32(
+    dtype: torch.dtype, network: FoundationStereo, recipe_pair: Any
+) -> None:
+    """One that passes through a half type has at most 11 significant bits; most of ours have more."""
+    running: list[torch.Tensor] = []
+
+    def watch(name: str, value: torch.Tensor) -> None:
+        if name == "disparity":
+            running.append(value)
+
+    images = network.normalised(torch.cat(recipe_pair(HEIGHT, WIDTH)))
     with torch.inference_mode(), torch.autocast("cpu", dtype):
-        predictions = network.predict_sequence(left, right, iterations=2)
-    for disparity in (predictions.initial, predictions.sequence[-1]):
+        start = network.start(images[:1], *network.features(images).halves())
+        network.iterate(start, iterations=2, watch=watch)
+    assert len(running) == 2
+    for disparity in (start.disparity, *running):
+        assert disparity.dtype == torch.float32
         assert (disparity != disparity.to(dtype).float()).float().mean() > 0.9
+    assert all(level.dtype == torch.float32 for levels in start.geometry.levels for level in levels)

@@ -211,3 +211,19 @@ def test_full_precision_leaves_float64() -> None:
         (torch.float64, torch.float64),
     ):
         assert full_precision(torch.zeros(1, dtype=given)).dtype == expected
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_types_step_up_where_it_matters(dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    scores, disparity = (8 * torch.randn(1, 16, 3, 4)).to(dtype), (50 * torch.rand(1, 1, 3, 4)).to(dtype)
+    logits, masks = torch.randn(1, 9, 12, 16).to(dtype), torch.randn(1, 9 * 16, 3, 4).to(dtype)
+    for step, inputs in (
+        (soft_argmin, (scores,)),
+        (lambda *given: superpixel_upsample(*given, scale=4), (disparity, logits)),
+        (lambda *given: convex_upsample(*given, scale=4), (disparity, masks)),
+    ):
+        with torch.autocast("cpu", dtype):
+            got = step(*inputs)
+        assert got.dtype == torch.float32
+        assert torch.equal(got, step(*(tensor.float() for tensor in inputs)))
