@@ -113,7 +113,7 @@ class Checkpoints(pl.Callback):
 
 
 class Validation(pl.Callback):
-    """Score the student on fixed pairs while it trains, with pictures, into the run's own logs.
+    """Score the network on fixed pairs while it trains, with pictures, into the run's own logs.
 
     Args:
         config: of the run.
@@ -132,7 +132,7 @@ class Validation(pl.Callback):
         self.latest = {"step": step}
         pictures = self.config.out / "pictures" / f"step_{step:07d}"
         for group, pairs in self.groups.items():
-            scores = validate(pl_module.student, pairs, pictures=pictures)
+            scores = validate(pl_module.trained.predict, pairs, pictures=pictures)
             mean = mean_scores(scores, list(scores))
             self.latest[group] = {"mean": mean, "images": scores}
             for logger in trainer.loggers:

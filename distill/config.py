@@ -9,7 +9,10 @@ from typing import ClassVar, Literal
 from distill.scenes_config import ScenesConfig
 from teacher.config import TeacherOptions
 
-__all__ = ["DataOptions", "DemoConfig", "LossOptions", "OptimiserOptions", "ScenesConfig", "TrainConfig"]
+__all__ = [
+    "DataOptions", "DemoConfig", "FoundationStereoOptions", "LossOptions", "OptimiserOptions", "ScenesConfig",
+    "TrainConfig",
+]  # fmt: skip
 
 
 @dataclasses.dataclass
@@ -48,7 +51,8 @@ class LossOptions:
     """Weights of the loss terms.
 
     Args:
-        gamma: weight ratio of one refinement step to the next.
+        gamma: weight ratio of one refinement step to the next; for FoundationStereo, of one of 16 steps to the next,
+            however many there are.
         initial: weight of the smooth-L1 loss on the initial disparity.
     """
 
@@ -74,13 +78,41 @@ class OptimiserOptions:
 
 
 @dataclasses.dataclass
+class FoundationStereoOptions:
+    """How a FoundationStereo is trained, and how it differs from its preset; what is left out stays as it is.
+
+    Args:
+        mono: how the monocular network takes part: side_tuned, beside the CNN, as published; features_only, its
+            features instead of the CNN's; none, the CNN alone.
+        mono_trainable: train the monocular network too.
+        mono_init: .safetensors with weights of the monocular network, for a network with fresh weights otherwise.
+        transformer_layers: depth of the disparity transformer; 0 leaves it out.
+        attention_axis: what the disparity transformer attends over.
+        filter_kind: axial-planar convolutions in the volume's filter (apc), or plain ones (3x3x3).
+        disparity_kernel: planes that an axial-planar convolution sees, odd.
+        batch_norm: train computes statistics from each batch; freeze uses those of the weights it starts from; auto
+            freezes with --init, because the statistics of a few crops are worse than those of the first training.
+    """
+
+    mono: Literal["side_tuned", "features_only", "none"] | None = None
+    mono_trainable: bool | None = None
+    mono_init: Path | None = None
+    transformer_layers: int | None = None
+    attention_axis: Literal["disparity", "heads"] | None = None
+    filter_kind: Literal["apc", "3x3x3"] | None = None
+    disparity_kernel: int | None = None
+    batch_norm: Literal["auto", "train", "freeze"] = "auto"
+
+
+@dataclasses.dataclass
 class TrainConfig:
     """Options of `train`.
 
     Args:
-        out: folder for the student, checkpoints, logs and pictures.
-        preset: which student.
-        init: student to start from, a shipped name or a .safetensors file; fresh weights when left out.
+        out: folder for the network, checkpoints, logs and pictures.
+        preset: which network: a student, or foundation_stereo_vitl, foundation_stereo_vits, foundation_stereo_tiny.
+        init: what to start from: a student (a shipped name or a .safetensors file), or FoundationStereo's weights
+            (a published .pth or a .safetensors file); fresh weights when left out.
         max_disp: disparity range in pixels, a multiple of 32; the preset's when left out.
         iterations: refinement steps; the preset's when left out.
         steps: optimiser steps.
@@ -91,6 +123,7 @@ class TrainConfig:
         data: what a batch is made of.
         loss: weights of the loss terms.
         optimiser: learning rate and its schedule.
+        foundation_stereo: presets foundation_stereo_* only: their ablations and how they are trained.
         validate_every: steps between validations; 0 validates at the end alone.
         checkpoint_every: steps between checkpoints.
         pairs: folder of pairs with truth to validate on as well (see `evaluate`).
@@ -110,6 +143,7 @@ class TrainConfig:
     data: DataOptions = dataclasses.field(default_factory=DataOptions)
     loss: LossOptions = dataclasses.field(default_factory=LossOptions)
     optimiser: OptimiserOptions = dataclasses.field(default_factory=OptimiserOptions)
+    foundation_stereo: FoundationStereoOptions = dataclasses.field(default_factory=FoundationStereoOptions)
     validate_every: int = 500
     checkpoint_every: int = 100
     pairs: Path | None = None

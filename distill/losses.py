@@ -8,6 +8,7 @@ The sequence loss of RAFT-Stereo (arXiv 2109.07547) with FoundationStereo's smoo
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -15,6 +16,10 @@ import torch.nn.functional as F
 
 from distill.config import LossOptions
 from student.model import StudentPredictions
+from teacher.foundation_stereo import Predictions
+
+# Refinement steps that FoundationStereo's gamma is meant for.
+GAMMA_STEPS = 16
 
 
 class Losses(NamedTuple):
@@ -22,7 +27,7 @@ class Losses(NamedTuple):
 
     total: torch.Tensor
     sequence: torch.Tensor
-    initial: torch.Tensor
+    initial: torch.Tensor  # FoundationStereo's in quarter-resolution px
     epe: torch.Tensor  # of the last prediction, unweighted, for the log
 
 
@@ -41,6 +46,21 @@ def weighted_mean(values: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
     return (values * weights).sum() / weights.sum().clamp(min=1e-6)
 
 
+def refinement_term(
+    sequence: Sequence[torch.Tensor], reference_B1HW: torch.Tensor, weights_B1HW: torch.Tensor, *, gamma: float
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Weighted L1 of every refinement step, the last with weight 1 and each earlier one gamma times the next's.
+
+    Returns: the sum over steps, and the EPE of the last step over all pixels with any weight.
+    """
+    errors = [(prediction - reference_B1HW).abs() for prediction in sequence]
+    last = len(errors) - 1
+    total = torch.stack(
+        [gamma ** (last - step) * weighted_mean(error, weights_B1HW) for step, error in enumerate(errors)]
+    ).sum()
+    return total, weighted_mean(errors[-1].detach(), (weights_B1HW > 0).to(weights_B1HW.dtype))
+
+
 def sequence_loss(
     predictions: StudentPredictions,
     reference_B1HW: torch.Tensor,
@@ -49,7 +69,7 @@ def sequence_loss(
     max_disp: float,
     options: LossOptions,
 ) -> Losses:
-    """Weighted L1 on every refinement step plus smooth-L1 on the initial disparity, both in full-resolution pixels.
+    """The students' loss: both terms in full-resolution pixels, gamma from each step to the next.
 
     Args:
         reference_B1HW: disparity px, NaN invalid.
@@ -58,15 +78,41 @@ def sequence_loss(
     """
     weights = pixel_weights(reference_B1HW, confidence_B1HW, max_disp=max_disp)
     reference = torch.nan_to_num(reference_B1HW, nan=0.0)
-    errors = [(prediction - reference).abs() for prediction in predictions.sequence]
-    last = len(errors) - 1
-    sequence = torch.stack(
-        [options.gamma ** (last - step) * weighted_mean(error, weights) for step, error in enumerate(errors)]
-    ).sum()
+    sequence, epe = refinement_term(predictions.sequence, reference, weights, gamma=options.gamma)
 
     stride = reference.shape[-1] // predictions.initial.shape[-1]
     nearest = (slice(None), slice(None), slice(stride // 2, None, stride), slice(stride // 2, None, stride))
     initial_error = F.smooth_l1_loss(predictions.initial * stride, reference[nearest], reduction="none")
     initial = weighted_mean(initial_error, weights[nearest])
-    epe = weighted_mean(errors[-1].detach(), (weights > 0).to(weights.dtype))
+    return Losses(sequence + options.initial * initial, sequence, initial, epe)
+
+
+def foundation_stereo_loss(
+    predictions: Predictions,
+    reference_B1HW: torch.Tensor,
+    confidence_B1HW: torch.Tensor,
+    *,
+    max_disp: float,
+    options: LossOptions,
+) -> Losses:
+    """FoundationStereo's loss: L1 on every refinement step, smooth-L1 on the initial disparity in its own pixels.
+
+    The paper leaves details open; they are those of NVIDIA's published training code for its own variant of the network
+    (tao_pytorch_backend, Apache-2.0): the initial disparity is compared with every fourth pixel of the reference, and
+    gamma is meant for 16 steps: any number of steps spans the same range of weights.
+
+    Args:
+        reference_B1HW: disparity px, NaN invalid.
+        confidence_B1HW: 0 to 1.
+        max_disp: references at or beyond this are not trained on.
+    """
+    weights = pixel_weights(reference_B1HW, confidence_B1HW, max_disp=max_disp)
+    reference = torch.nan_to_num(reference_B1HW, nan=0.0)
+    steps = len(predictions.sequence)
+    gamma = options.gamma ** ((GAMMA_STEPS - 1) / (steps - 1)) if steps > 1 else 1.0
+    sequence, epe = refinement_term(predictions.sequence, reference, weights, gamma=gamma)
+
+    every_fourth = (slice(None), slice(None), slice(None, None, 4), slice(None, None, 4))
+    initial_error = F.smooth_l1_loss(predictions.initial, reference[every_fourth] / 4, reduction="none")
+    initial = weighted_mean(initial_error, weights[every_fourth])
     return Losses(sequence + options.initial * initial, sequence, initial, epe)

@@ -1,34 +1,35 @@
-"""The Lightning module around a student: wiring only. Losses, data and the network live elsewhere."""
+"""The Lightning module around a network: wiring only. Losses, data and the network live elsewhere."""
 
 from __future__ import annotations
 
 import time
 from typing import Any
 
+import numpy as np
 import pytorch_lightning as pl
 import torch
 
 from distill.config import TrainConfig
 from distill.data import Batch
-from distill.losses import sequence_loss
+from distill.networks import TrainedNetwork
 from stereo.errors import UserError
-from student.model import StudentStereo
 
 # Steps between two lines of the log.
 LOG_EVERY = 10
 
 
-class StudentModule(pl.LightningModule):
-    """Train a student on batches of `distill.data`.
+class TrainingModule(pl.LightningModule):
+    """Train a network on batches of `distill.data`.
 
     Args:
-        student: the network.
+        trained: the network.
         config: of the run.
     """
 
-    def __init__(self, student: StudentStereo, config: TrainConfig) -> None:
+    def __init__(self, trained: TrainedNetwork, config: TrainConfig) -> None:
         super().__init__()
-        self.student = student
+        self.trained = trained
+        self.network = trained.module
         self.config = config
         self._idle_since: float | None = None
         self._wait_s, self._busy_s = 0.0, 0.0
@@ -38,15 +39,11 @@ class StudentModule(pl.LightningModule):
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
         return batch.to(device)
 
+    def on_train_start(self) -> None:
+        self.trained.set_training()
+
     def training_step(self, batch: Batch, batch_idx: int) -> torch.Tensor:
-        predictions = self.student.predict_sequence(batch.left, batch.right)
-        losses = sequence_loss(
-            predictions,
-            batch.disparity,
-            batch.confidence,
-            max_disp=self.student.config.max_disp,
-            options=self.config.loss,
-        )
+        losses = self.trained.losses(batch, self.config.loss)
         self._names = batch.names
         if not torch.isfinite(losses.total):
             raise self._not_finite("loss", losses.total.item())
@@ -55,7 +52,7 @@ class StudentModule(pl.LightningModule):
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Stop before a bad gradient reaches the weights, or the next batch would get the blame."""
-        gradients = [weight.grad for weight in self.student.parameters() if weight.grad is not None]
+        gradients = [weight.grad for weight in self.network.parameters() if weight.grad is not None]
         norm = torch.nn.utils.get_total_norm(gradients)
         # 16-mixed scales the loss, finds infinite gradients itself and leaves such a step out.
         if not torch.isfinite(norm) and self.trainer.precision != "16-mixed":
@@ -69,6 +66,9 @@ class StudentModule(pl.LightningModule):
         )
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        # Dropout is a function of the step, as the data are: a resumed run draws what an unbroken one would have.
+        entropy = np.random.SeedSequence([self.config.seed, self.global_rank, self.global_step])
+        torch.manual_seed(int(entropy.generate_state(1, np.uint64)[0] >> 1))
         self._started = time.perf_counter()
         if self._idle_since is not None:
             self._wait_s += self._started - self._idle_since
@@ -84,9 +84,8 @@ class StudentModule(pl.LightningModule):
 
     def configure_optimizers(self) -> Any:
         options = self.config.optimiser
-        optimiser = torch.optim.AdamW(
-            self.student.parameters(), lr=options.learning_rate, weight_decay=options.weight_decay
-        )
+        learnt = [weight for weight in self.network.parameters() if weight.requires_grad]
+        optimiser = torch.optim.AdamW(learnt, lr=options.learning_rate, weight_decay=options.weight_decay)
         schedule = torch.optim.lr_scheduler.OneCycleLR(
             optimiser,
             max_lr=options.learning_rate,

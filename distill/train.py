@@ -1,6 +1,6 @@
-"""`stereodistill train`: a recipe → DIR/student.safetensors.
+"""`stereodistill train`: a recipe → DIR/student.safetensors, or DIR/foundation_stereo.safetensors.
 
-DIR/student.safetensors   the result
+DIR/NAME.safetensors      the result
     train.json            the resolved configuration and what the run was made from
     last.ckpt             to resume; a run that was stopped continues where it was, with the batches it would have seen
     log/, pictures/       metrics as CSV (TensorBoard too when it is installed), validation pictures
@@ -23,20 +23,17 @@ from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger
 from distill.callbacks import CHECKPOINT_NAME, Checkpoints, ProgressLine, Validation
 from distill.config import TrainConfig
 from distill.data import open_batches
-from distill.module import LOG_EVERY, StudentModule
+from distill.module import LOG_EVERY, TrainingModule
+from distill.networks import TrainedNetwork, build, result_name, source_files
 from distill.validation import validation_scenes
 from stereo.artifacts import MANIFEST_NAME, commit, plain, read_json, sha256_file, tool_versions, write_json
 from stereo.benchmarks import load_pairs
 from stereo.errors import UserError
 from stereo.label_set import JOURNAL_NAME
 from stereo.pair import StereoPair
-from student.checkpoint import find_student, load_student, save_student
-from student.model import StudentStereo
-from student.presets import build_student
 
 log = logging.getLogger(__name__)
 RECORD_NAME = "train.json"
-STUDENT_NAME = "student.safetensors"
 # Settings that change how a run is carried out, not what it computes: they may differ when it is resumed.
 FREE_ON_RESUME = {
     "out", "restart", "accelerator", "validate_every", "checkpoint_every", "pairs", "data.workers",
@@ -52,24 +49,24 @@ def train(config: TrainConfig) -> Path:
             is not finite.
     """
     check(config)
-    student_path = config.out / STUDENT_NAME
+    result = config.out / result_name(config)
     record = make_record(config)
     resume = prepare_folder(config, record)
-    if resume and student_path.exists():
+    if resume and result.exists():
         log.info("%s is finished; --restart true trains it again", config.out)
-        return student_path
+        return result
     quiet_lightning()
     pl.seed_everything(config.seed, verbose=False)
-    student = build(config)
+    trained = build(config)
     start = checkpoint_step(config.out / CHECKPOINT_NAME) if resume else 0
-    fit(student, config, start=start, record=record)
-    return student_path
+    fit(trained, config, start=start, record=record)
+    return result
 
 
-def fit(student: StudentStereo, config: TrainConfig, *, start: int, record: dict[str, Any]) -> None:
-    """Run the training steps and save the student."""
+def fit(trained: TrainedNetwork, config: TrainConfig, *, start: int, record: dict[str, Any]) -> None:
+    """Run the training steps and save the result."""
     checkpoints = Checkpoints(config.out, config.checkpoint_every)
-    validation = Validation(config, validation_groups(config, student.config.max_disp))
+    validation = Validation(config, validation_groups(config, trained.max_disp))
     trainer = pl.Trainer(
         max_steps=config.steps,
         max_epochs=1,
@@ -90,7 +87,7 @@ def fit(student: StudentStereo, config: TrainConfig, *, start: int, record: dict
         log.info("resuming at step %d of %d", start, config.steps)
     batches = open_batches(
         config.data,
-        max_disp=student.config.max_disp,
+        max_disp=trained.max_disp,
         seed=config.seed,
         steps=config.steps,
         start=start,
@@ -98,7 +95,7 @@ def fit(student: StudentStereo, config: TrainConfig, *, start: int, record: dict
         world=trainer.world_size,
     )
     began = time.monotonic()
-    run_trainer(trainer, StudentModule(student, config), batches, config.out / CHECKPOINT_NAME if start else None)
+    run_trainer(trainer, TrainingModule(trained, config), batches, config.out / CHECKPOINT_NAME if start else None)
     if trainer.global_step != config.steps:
         raise RuntimeError(f"training ended at step {trainer.global_step} of {config.steps}")
     training = {
@@ -110,10 +107,10 @@ def fit(student: StudentStereo, config: TrainConfig, *, start: int, record: dict
         "validation": validation.latest,
     }
     if trainer.is_global_zero:
-        save_student(student, config.out / STUDENT_NAME, training=training)
+        trained.save(config.out / result_name(config), training=training)
 
 
-def run_trainer(trainer: pl.Trainer, module: StudentModule, batches: Any, checkpoint: Path | None) -> None:
+def run_trainer(trainer: pl.Trainer, module: TrainingModule, batches: Any, checkpoint: Path | None) -> None:
     """Fit, and let Ctrl-C leave as what it is: Lightning turns it into an exit with code 1."""
     try:
         trainer.fit(module, train_dataloaders=batches, ckpt_path=checkpoint, weights_only=True)
@@ -149,23 +146,11 @@ def check(config: TrainConfig) -> None:
             raise UserError("no label set there", where=path, fix="make one with `stereodistill label`")
 
 
-def build(config: TrainConfig) -> StudentStereo:
-    """A student with fresh weights, or with those of another."""
-    if config.init is None:
-        return build_student(config.preset, max_disp=config.max_disp, iterations=config.iterations)
-    student = load_student(config.init, max_disp=config.max_disp, iterations=config.iterations)
-    if student.config.preset != config.preset:
-        raise UserError(f"is a '{student.config.preset}', not a '{config.preset}'", where=config.init,
-                        fix=f"--preset {student.config.preset}")  # fmt: skip
-    return student
-
-
 def make_record(config: TrainConfig) -> dict[str, Any]:
     """What the run is made from: configuration, checksums of its inputs, tools, commit."""
     # The journal lists every frame's checksums; the manifest is stamped anew whenever `label` looks at the set.
     made_from = {str(path): sha256_file(path / JOURNAL_NAME) for path in config.data.labels}
-    if config.init is not None:
-        made_from[config.init] = sha256_file(find_student(config.init))
+    made_from |= {str(path): sha256_file(path) for path in source_files(config)}
     return {"config": plain(config), "made_from": made_from, "tools": tool_versions(), "commit": commit()}
 
 
@@ -184,7 +169,7 @@ def prepare_folder(config: TrainConfig, record: dict[str, Any]) -> bool:
                             fix="give them as they were, another --out, or --restart true")  # fmt: skip
         if (config.out / CHECKPOINT_NAME).exists():
             return True
-    for name in (CHECKPOINT_NAME, STUDENT_NAME):
+    for name in (CHECKPOINT_NAME, result_name(config)):
         (config.out / name).unlink(missing_ok=True)
     write_json(path, record)
     return False
@@ -223,7 +208,7 @@ def choose_precision(config: TrainConfig) -> Any:
 
 
 def validation_groups(config: TrainConfig, max_disp: int) -> dict[str, Sequence[StereoPair]]:
-    """What the student is scored on while it trains."""
+    """What the network is scored on while it trains."""
     groups: dict[str, Sequence[StereoPair]] = {"scenes": validation_scenes(6, (256, 512), max_disp=max_disp)}
     if config.pairs is not None:
         groups["pairs"] = load_pairs(config.pairs)

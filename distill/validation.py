@@ -1,8 +1,8 @@
-"""How good a student is while it trains: fixed scenes, and pairs with truth where given. Numbers and pictures."""
+"""How good a network is while it trains: fixed scenes, and pairs with truth where given. Numbers and pictures."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +12,8 @@ from distill.scenes import render_scenes
 from distill.scenes_config import SceneOptions
 from stereo.errors import UserError
 from stereo.metrics import errors_against_truth
-from stereo.pair import StereoPair
+from stereo.pair import Disparity, StereoPair
 from stereo.pictures import disparity_picture, error_picture, side_by_side, write_png
-from student.model import StudentStereo
-from student.runner import predict_pair
 
 # Another seed than any training stream has: the scenes are never trained on.
 VALIDATION_SEED = 2**40 + 7
@@ -47,11 +45,12 @@ def validation_scenes(count: int, size: tuple[int, int], *, max_disp: int) -> li
 
 
 def validate(
-    student: StudentStereo, pairs: Sequence[StereoPair], *, pictures: Path | None = None
+    predict: Callable[[StereoPair], Disparity], pairs: Sequence[StereoPair], *, pictures: Path | None = None
 ) -> dict[str, dict[str, float]]:
-    """Errors of a student on each pair, non-occluded pixels where a mask exists.
+    """Errors of a network on each pair, non-occluded pixels where a mask exists.
 
     Args:
+        predict: the network.
         pictures: folder for one picture per pair: left, truth, prediction, error.
 
     Returns: pair name → {"epe_px", "bad2_pct"}.
@@ -60,10 +59,10 @@ def validate(
     for pair in pairs:
         if pair.disparity is None:
             raise UserError("has no true disparity", where=pair.name, fix="validate on pairs with truth")
-        prediction = predict_pair(student, pair)
+        prediction = predict(pair)
         errors = errors_against_truth(prediction, pair.disparity, mask=pair.noc)
         if errors.epe_px is None:
-            raise UserError("the student predicts no finite disparity", where=pair.name, fix="lower the learning rate")
+            raise UserError("the network predicts no finite disparity", where=pair.name, fix="lower the learning rate")
         scores[pair.name] = {"epe_px": errors.epe_px, "bad2_pct": errors.bad2_pct}
         if pictures is not None:
             top = float(np.nanpercentile(pair.disparity, 99))
