@@ -10,13 +10,11 @@ Our form: a safetensors file whose metadata hold `format` ("stereodistill-founda
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import hashlib
 import json
 import logging
-import pickle
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,16 +28,12 @@ from stereo.errors import UserError
 from teacher.blocks.disparity_transformer import AttentionAxis
 from teacher.foundation_stereo import DISPARITY_MULTIPLE, FoundationStereo, FoundationStereoConfig
 from teacher.key_translation import translate
+from teacher.published_checkpoint import OBTAIN, read_pth
 from teacher.published_config import read_published_config
 from teacher.vision_transformer import VIT_SIZES
 
 FORMAT = "stereodistill-foundation-stereo-1"
 PUBLISHED_MAX_DISP = 416
-OBTAIN = (
-    "obtain FoundationStereo's weights from NVIDIA under its own licence (research use only): folder 23-51-11 (ViT-L) "
-    "or 11-33-40 (ViT-S), linked from github.com/NVlabs/FoundationStereo; put it anywhere, say weights/23-51-11/, and "
-    "give its model_best_bp2.pth (docs/teacher.md tells more)"
-)
 TELL = 5
 
 log = logging.getLogger(__name__)
@@ -92,7 +86,9 @@ def load_foundation_stereo(
         raise UserError(f"holds a network with {config.vit}, asked for was {vit}", where=weights.where,
                         fix="leave --teacher.vit out, or give the other checkpoint")  # fmt: skip
     axis = attention_axis or config.attention_axis
-    config = dataclasses.replace(config, max_disp=max_disp or config.max_disp, attention_axis=axis)
+    config = dataclasses.replace(
+        config, max_disp=config.max_disp if max_disp is None else max_disp, attention_axis=axis
+    )
     check_max_disp(config.max_disp)
     network = assemble(config, weights)
     log.info(
@@ -209,47 +205,6 @@ def vit_of(tensors: Mapping[str, torch.Tensor], unknown: int, where: str) -> str
             return name
     known = ", ".join(f"{name} ({size.width})" for name, size in VIT_SIZES.items())
     raise UserError(f"holds a ViT of width {token.shape[-1]}", where=where, fix=f"known: {known}")
-
-
-def read_pth(path: Path) -> Mapping[str, torch.Tensor]:
-    """The state dict in a published .pth, nothing of which is executed.
-
-    Raises:
-        UserError: damaged, or no weights.
-    """
-    try:
-        with allowed_numbers():
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        reason = next((line for line in str(error).splitlines() if "GLOBAL" in line), str(error).splitlines()[0])
-        raise UserError(
-            f"holds pickled code instead of weights, which is never executed ({reason.strip()})", where=path,
-            fix="FoundationStereo's own checkpoints load; Fast-FoundationStereo is published as pickled networks: "
-            "export it to ONNX with its own tools and use --teacher onnx --teacher.model FILE.onnx",
-        ) from error  # fmt: skip
-    except (RuntimeError, EOFError, OSError, KeyError, ValueError) as error:
-        raise UserError(f"cannot be read, it may be truncated: {str(error).splitlines()[0]}", where=path,
-                        fix="compare its size with the original and fetch it again") from error  # fmt: skip
-    state = content.get("model", content) if isinstance(content, dict) else None
-    if not isinstance(state, dict) or not state or not all(isinstance(value, torch.Tensor) for value in state.values()):
-        raise UserError("holds no weights: expected a dict of tensors under 'model'", where=path, fix=OBTAIN)
-    return state
-
-
-@contextlib.contextmanager
-def allowed_numbers() -> Iterator[None]:
-    """Let checkpoints hold numpy numbers (a step count, say) beside their tensors."""
-    import numpy as np
-
-    try:
-        from numpy._core.multiarray import scalar
-    except ImportError:  # numpy 1
-        from numpy.core.multiarray import scalar
-    kinds = [type(np.dtype(kind)) for kind in (np.float64, np.float32, np.int64, np.int32)]
-    # Files of numpy 1 name the old module.
-    names: list[Any] = [scalar, (scalar, "numpy.core.multiarray.scalar"), np.dtype, *kinds]
-    with torch.serialization.safe_globals(names):
-        yield
 
 
 def read_converted(path: Path) -> Weights:

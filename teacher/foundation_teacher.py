@@ -18,13 +18,14 @@ import torch
 
 from stereo.errors import UserError
 from stereo.pair import Disparity, Image, StereoPair
-from teacher.checkpoints import OBTAIN, load_foundation_stereo
+from teacher.checkpoints import load_foundation_stereo
 from teacher.config import Consistency, Device, Precision, TeacherOptions
 from teacher.consistency import consistency_confidence, left_right_difference
 from teacher.foundation_stereo import FoundationStereo
 from teacher.inference import Padding
 from teacher.memory_estimate import Need, check_memory, estimate_bytes, free_bytes
 from teacher.protocol import TeacherOutput
+from teacher.published_checkpoint import OBTAIN
 
 ITERATIONS = 32
 # The right view serves the check alone; RAFT-type refinement is close to its end after this many steps.
