@@ -10,7 +10,7 @@ import csv
 import functools
 import importlib.util
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -109,18 +109,21 @@ def shape_of(text: str) -> tuple[int, ...]:
 
 
 @pytest.fixture(scope="session")
-def recipe_state(recipe: ModuleType, key_table: Callable[[str], list[Entry]]) -> RecipeState:
+def recipe_state(recipe: ModuleType, key_table: Callable[[str], list[Entry]]) -> Iterator[RecipeState]:
     """Size of the ViT → the whole published state dict, published names, recipe weights.
 
     ViT-S (0.25 GB) is made once per session, ViT-L (1.5 GB) at every call. The dict is the caller's, the tensors are
-    shared.
+    shared: the session ends with an error if any was changed in place.
     """
 
     def make(vit: str) -> dict[str, torch.Tensor]:
         return {entry.name: torch.as_tensor(recipe.tensor_for(entry.name, entry.shape)) for entry in key_table(vit)}
 
-    cached = functools.cache(make)
-    return lambda vit: dict((cached if vit == "vits" else make)(vit))
+    small = functools.cache(lambda: make("vits"))
+    yield lambda vit: dict(small()) if vit == "vits" else make(vit)
+    if small.cache_info().currsize:
+        # torch counts writes to a tensor and to all parameters that share its memory
+        assert [name for name, tensor in small().items() if tensor._version] == []
 
 
 @pytest.fixture(scope="session")
