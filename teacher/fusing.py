@@ -22,7 +22,8 @@ Network = TypeVar("Network", bound=nn.Module)
 def prepare_for_inference(network: Network, *, channels_last: bool = True) -> Network:
     """Fold batch norms and lay out the weights, in place.
 
-    The network's state dict changes: load weights before, and do not save it after. It cannot be trained any more.
+    The network's state dict changes: load weights before, and do not save it after. What wants gradients stays so, as
+    autocast keeps the half-precision copy of such parameters only; training it would train without batch norms.
 
     Args:
         channels_last: lay out the weights of convolutions channels-last. On CPUs it pays; on GPUs, measure.
@@ -35,7 +36,7 @@ def prepare_for_inference(network: Network, *, channels_last: bool = True) -> Ne
     fold_batch_norms(network)
     if channels_last:
         lay_out_channels_last(network)
-    return network.requires_grad_(False)
+    return network
 
 
 def fold_batch_norms(network: nn.Module) -> None:
@@ -78,8 +79,9 @@ def fold(conv: _ConvNd, norm: _BatchNorm) -> None:
         conv.weight.double(), bias, mean.double(), variance.double(), norm.eps, scale, shift, transpose=transposed
     )
     dtype = conv.weight.dtype
-    conv.weight = nn.Parameter(weight.detach().to(dtype), requires_grad=False)
-    conv.bias = nn.Parameter(bias.detach().to(dtype), requires_grad=False)
+    wants_gradient = conv.weight.requires_grad
+    conv.weight = nn.Parameter(weight.detach().to(dtype), requires_grad=wants_gradient)
+    conv.bias = nn.Parameter(bias.detach().to(dtype), requires_grad=wants_gradient)
 
 
 def lay_out_channels_last(network: nn.Module) -> None:

@@ -40,8 +40,7 @@ class Geometry:
         correlation = row_correlation(left_BCHW, right_BCHW, floor=FOUNDATION_STEREO_FLOOR)
         self.levels = [(volume, correlation)]
         for _ in range(LEVELS - 1):
-            volume = F.avg_pool3d(volume, (2, 1, 1))
-            correlation = F.avg_pool3d(correlation, (1, 1, 2))
+            volume, correlation = halved(volume, axis=2), halved(correlation, axis=4)
             self.levels.append((volume, correlation))
 
     def half(self) -> Geometry:
@@ -62,6 +61,16 @@ class Geometry:
             taps.append(lookup_volume(volume, disparity_B1HW / stride, radius=RADIUS))
             taps.append(lookup_correlation(correlation, disparity_B1HW, radius=RADIUS, stride=stride))
         return torch.cat(taps, dim=1)
+
+
+def halved(rows: torch.Tensor, *, axis: int) -> torch.Tensor:
+    """Averages of neighbouring pairs along an axis; an odd last entry is dropped.
+
+    Not by torch's pooling in three dimensions, which copies channels-last volumes and is slow on CPUs.
+    """
+    pairs = rows.shape[axis] // 2
+    first, second = rows.narrow(axis, 0, 2 * pairs).unflatten(axis, (pairs, 2)).unbind(axis + 1)
+    return (first + second) / 2
 
 
 class MotionEncoder(nn.Module):

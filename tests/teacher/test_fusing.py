@@ -60,7 +60,7 @@ def test_a_prepared_block_computes_the_same(name: str, channels_last: bool) -> N
         torch.testing.assert_close(prepared(images.clone()), expected, rtol=0, atol=1e-13)
     assert batch_norms(block)
     assert not batch_norms(prepared)
-    assert not any(parameter.requires_grad for parameter in prepared.parameters())
+    assert all(parameter.requires_grad for parameter in prepared.parameters())
 
 
 def test_channels_last_weights_make_channels_last_volumes() -> None:
@@ -81,6 +81,11 @@ def test_what_cannot_be_folded_is_refused() -> None:
         fold(nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4, track_running_stats=False))
     with pytest.raises(ValueError, match="2 groups"):
         fold(nn.ConvTranspose2d(4, 4, 2, groups=2), nn.BatchNorm2d(4))
+
+
+def test_frozen_parameters_stay_frozen() -> None:
+    block = prepare_for_inference(ConvNormAct(2, 6, 5).eval().requires_grad_(False))
+    assert not any(parameter.requires_grad for parameter in block.parameters())
 
 
 def test_instance_norms_and_order_of_layers_stay() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,6 +17,7 @@ import torch.nn.functional as F
 from teacher.cost_filtering import ScoreConv
 from teacher.foundation_stereo import FoundationStereo, FoundationStereoConfig, Predictions
 from teacher.fusing import prepare_for_inference
+from teacher.refinement import halved
 
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 
@@ -98,6 +100,27 @@ def test_attention_of_the_plain_network_leaves_torch_as_it_was(plain: ModuleType
         assert F.scaled_dot_product_attention is not fused
         torch.testing.assert_close(F.scaled_dot_product_attention(query, key, value), fused(query, key, value))
     assert F.scaled_dot_product_attention is fused
+
+
+@pytest.mark.parametrize("length", [2, 7, 8])
+@pytest.mark.parametrize("axis", [2, 4])
+def test_halving_equals_pooling(length: int, axis: int) -> None:
+    shape = [2, 3, 5, 4, 6]
+    shape[axis] = length
+    rows = torch.randn(shape, generator=torch.Generator().manual_seed(5))
+    expected = F.avg_pool3d(rows, [2 if number == axis else 1 for number in (2, 3, 4)])
+    for layout in (torch.contiguous_format, torch.channels_last_3d):
+        assert torch.equal(halved(rows.contiguous(memory_format=layout), axis=axis), expected)
+
+
+@pytest.mark.slow
+def test_the_benchmark_runs() -> None:
+    tiny = ["--vit", "tiny", "--size", "64x96", "--max-disp", "64", "--iterations", "2", "--rounds", "1"]
+    command = [sys.executable, str(BENCHMARKS / "foundation_stereo.py"), *tiny, "--both", "--batches", "1"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr
+    for expected in ("iterations: lookup", "time / fast", "plain", "GB at the peak", "both views", "best batch: 1"):
+        assert expected in done.stdout
 
 
 @pytest.mark.parametrize("planes", [1, 2, 9])
