@@ -15,6 +15,7 @@ from stereo.errors import UserError
 from teacher.checkpoints import load_foundation_stereo
 from teacher.foundation_stereo import FoundationStereo
 from teacher.foundation_teacher import ITERATIONS, choose_device, cpu_threads
+from teacher.fusing import prepare_for_inference
 
 Floats = npt.NDArray[np.float32]
 
@@ -29,7 +30,7 @@ class FoundationRunner:
         self, network: FoundationStereo, *, iterations: int, threads: int, size: tuple[int, int] | None
     ) -> None:
         self.device = choose_device("auto")
-        self.network = network.to(self.device)
+        self.network = prepare_for_inference(network.to(self.device), channels_last=self.device.type == "cpu")
         self.iterations = iterations
         self.threads = threads
         self.runtime_version: str = str(torch.__version__)

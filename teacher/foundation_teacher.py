@@ -22,6 +22,7 @@ from teacher.checkpoints import load_foundation_stereo
 from teacher.config import Consistency, Device, Precision, TeacherOptions
 from teacher.consistency import consistency_confidence, left_right_difference
 from teacher.foundation_stereo import FoundationStereo
+from teacher.fusing import prepare_for_inference
 from teacher.inference import Padding
 from teacher.memory_estimate import Need, check_memory, estimate_bytes, free_bytes
 from teacher.protocol import TeacherOutput
@@ -99,7 +100,7 @@ class FoundationTeacher:
     Confidence as in `teacher.consistency`.
 
     Args:
-        network: with its weights.
+        network: with its weights; it is made ready to run, in place, and can no longer be saved or trained.
         settings: how to run it.
         device: where.
         threads: of one inference on a CPU; PyTorch's own choice when None.
@@ -115,7 +116,7 @@ class FoundationTeacher:
     ) -> None:
         check_settings(settings)
         self.settings, self.device = settings, device
-        self.network = network.to(device)
+        self.network = prepare_for_inference(network.to(device), channels_last=device.type == "cpu")
         self.threads = threads
         # Disparities of the resized images reach max_disp of the network; at full size they are larger or smaller.
         self.max_disp = round(network.config.max_disp / settings.scale)

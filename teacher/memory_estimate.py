@@ -1,7 +1,8 @@
 """How much memory FoundationStereo will need, said before it runs instead of after it was killed.
 
-The cost volume decides: it grows with pixels × disparity range. The factors were fitted to measured peaks (see
-docs/results.md) and lean to the safe side.
+The cost volume decides: it grows with pixels × disparity range. The factors were fitted to peaks measured in float32 on
+a CPU, and lie about a quarter above them; those of half types on a GPU follow from what is kept in which type there and
+were not measured.
 """
 
 from __future__ import annotations
@@ -13,10 +14,12 @@ import torch
 
 from stereo.errors import UserError
 
-# Peak memory in units of one filtered volume (channels × planes × pixels of the 1/4 map), per pair in the batch.
-VOLUMES_AT_PEAK = 8.0
+# Filtered volumes (channels × planes × pixels of the 1/4 map) that exist at the peak, per pair in the batch: those in
+# the type that is computed in, and those that stay in float32.
+VOLUMES_COMPUTED = 3.5
+VOLUMES_KEPT = 2.0
 # Bytes per image pixel that do not depend on the disparity range: features, context, states, weights of the upsampling.
-BYTES_PER_PIXEL = 2200
+BYTES_PER_PIXEL = 2000
 GB = 1e9
 
 
@@ -43,8 +46,9 @@ def estimate_bytes(
         views: 1, or 2 when both views are matched in one batch.
         bytes_per_value: 4 in float32, 2 in the half types.
     """
-    volume = volume_width * (max_disp // 4) * (height // 4) * (width // 4) * bytes_per_value
-    return round(views * (VOLUMES_AT_PEAK * volume + BYTES_PER_PIXEL * height * width))
+    volume = volume_width * (max_disp // 4) * (height // 4) * (width // 4)
+    at_peak = volume * (VOLUMES_COMPUTED * bytes_per_value + VOLUMES_KEPT * 4)
+    return round(views * (at_peak + BYTES_PER_PIXEL * height * width))
 
 
 def free_bytes(device: torch.device) -> int | None:
