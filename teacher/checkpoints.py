@@ -27,7 +27,7 @@ from stereo.artifacts import atomic_path, plain
 from stereo.errors import UserError
 from teacher.blocks.disparity_transformer import AttentionAxis
 from teacher.foundation_stereo import DISPARITY_MULTIPLE, FoundationStereo, FoundationStereoConfig
-from teacher.key_translation import translate
+from teacher.key_translation import alias_of, translate
 from teacher.published_checkpoint import OBTAIN, read_pth
 from teacher.published_config import read_published_config
 from teacher.vision_transformer import VIT_SIZES
@@ -185,6 +185,11 @@ def published_weights(
     """
     if state and all(name.startswith("module.") for name in state):  # written by a data-parallel training
         state = {name.removeprefix("module."): value for name, value in state.items()}
+    for name, value in state.items():
+        other = alias_of(name)
+        if other is not None and other in state and not torch.equal(value, state[other]):
+            raise UserError(f"{name} and {other} are one module saved twice, and differ", where=where,
+                            fix="get the original file again")  # fmt: skip
     tensors, unknown = translate(state)
     vit = vit_of(tensors, len(unknown), where)
     told = read_published_config(folder, vit=vit) if folder is not None else {}

@@ -147,6 +147,8 @@ class FoundationStereo(nn.Module):
 
     def normalised(self, images_BCHW: torch.Tensor) -> torch.Tensor:
         """RGB 0–255 → zero mean, unit variance."""
+        if not images_BCHW.is_floating_point():  # whole numbers would cut the constants off
+            images_BCHW = images_BCHW.float()
         # No buffers: those would keep the rounding of the last dtype that the network was cast to.
         mean = images_BCHW.new_tensor(MEAN).reshape(1, 3, 1, 1)
         std = images_BCHW.new_tensor(STD).reshape(1, 3, 1, 1)

@@ -117,6 +117,14 @@ def test_missing_unexpected_and_misshapen_entries_are_listed(recipe_state):
     assert "filtering.cost_volume.projection.bias (13,) instead of (12,)" in told
 
 
+def test_one_module_saved_twice_must_be_the_same(recipe_state):
+    state = recipe_state("vits")
+    name = "cnet.layer2.0.downsample.1.weight"
+    state[name] = state[name] + 1
+    with pytest.raises(UserError, match="saved twice, and differ"):
+        load_foundation_stereo(state)
+
+
 def test_another_network_is_refused(tmp_path):
     torch.save({"model": {"backbone.weight": torch.zeros(3)}}, tmp_path / "other.pth")
     with pytest.raises(UserError, match="another network"):

@@ -112,6 +112,12 @@ def test_any_size_comes_back_at_its_own(network, height, width):
     assert network.predict_both(left, left, iterations=1).right.shape == (1, 1, height, width)
 
 
+def test_whole_numbers_are_images_too(network, pair):
+    left, right = ((image / 4).round() for image in pair)
+    whole = network.predict(left.to(torch.uint8), right.to(torch.uint8), iterations=1)
+    torch.testing.assert_close(whole, network.predict(left, right, iterations=1))
+
+
 @pytest.mark.parametrize(("height", "width"), [(64, 64), (90, 131)])
 def test_hierarchical_comes_back_at_its_own_size(network, height, width):
     left = torch.rand(1, 3, height, width) * 255
