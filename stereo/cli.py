@@ -52,6 +52,7 @@ VERBS: dict[str, Verb] = {
         "teacher.convert:convert_teacher",
     ),
     "label": Verb("pseudo-label a stereo source", "teacher.config:LabelConfig", "teacher.labelling:label"),
+    "show": Verb("look at a label set in the browser", "teacher.config:ShowConfig", "teacher.show:show"),
     "train": Verb("train a student", "distill.config:TrainConfig", "distill.train:train"),
     "summary": Verb("cost of a student, block by block", "student.config:SummaryConfig", "student.summary:summary"),
     "export": Verb("write a student as ONNX", "student.config:ExportConfig", "student.export:export"),

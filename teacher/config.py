@@ -77,6 +77,23 @@ class ConvertTeacherConfig:
 
 
 @dataclass
+class ShowConfig:
+    """Options of `stereodistill show`.
+
+    Args:
+        labels: a label set.
+        out: the page to write; show.html in the set when left out.
+        limit: draw at most this many frames of every verdict.
+        width: of the pictures, px.
+    """
+
+    labels: str = positional()
+    out: str | None = field(default=None, kw_only=True)
+    limit: int = field(default=60, kw_only=True)
+    width: int = field(default=480, kw_only=True)
+
+
+@dataclass
 class LabelConfig:
     """Options of `stereodistill label`.
 
