@@ -1,5 +1,6 @@
 """The verb `show`: what is drawn, what a page may do, and that it works in a real browser."""
 
+import html
 import json
 import re
 import shutil
@@ -59,7 +60,7 @@ def test_names_and_messages_stay_text(page):
     text = page.read_text()
     assert EVIL not in text
     assert "<b>sgbm</b>" not in text
-    assert "default-src 'none'" in text
+    assert "default-src 'none'" in html.unescape(text)
     assert cards_of(text)[6]["detail"].endswith(EVIL)
 
 
@@ -121,9 +122,7 @@ def test_a_browser_draws_every_card_and_complains_of_nothing(page, browser, tmp_
     assert console == []
     assert len(re.findall(r"<article[ >]", dom)) == 7
     assert len(re.findall(r"<img ", dom)) == 18
-    assert "onerror" not in re.sub(r"(?s)<script.*?</script>", "", dom).replace(
-        "&lt;img src=x onerror=alert(1)&gt;", ""
-    )
+    assert not re.search(r"<img [^>]*onerror", dom)
 
 
 @pytest.mark.slow
