@@ -53,6 +53,11 @@ VERBS: dict[str, Verb] = {
     ),
     "label": Verb("pseudo-label a stereo source", "teacher.config:LabelConfig", "teacher.labelling:label"),
     "show": Verb("look at a label set in the browser", "teacher.config:ShowConfig", "teacher.show:show"),
+    "curate": Verb(
+        "drop labels that students cannot make sense of",
+        "distill.curation_config:CurateConfig",
+        "distill.curation:curate",
+    ),
     "train": Verb("train a student", "distill.config:TrainConfig", "distill.train:train"),
     "summary": Verb("cost of a student, block by block", "student.config:SummaryConfig", "student.summary:summary"),
     "export": Verb("write a student as ONNX", "student.config:ExportConfig", "student.export:export"),
