@@ -1,8 +1,8 @@
 """A trained network made ready to run: batch norms folded into their convolutions, weights laid out channels-last.
 
 Both change rounding only. Folding takes one pass over the volume and one copy of it out of every filtering step.
-Channels-last weights make every convolution, and so what it hands on, channels-last: CPU kernels then read the tensors
-as they are, where they would copy each to a blocked layout and back.
+Channels-last weights make every convolution, and so what it hands on, channels-last: CPU kernels then read volumes (and
+in half types, images) as they are, where they would copy each to a blocked layout and back.
 """
 
 from __future__ import annotations
