@@ -47,6 +47,15 @@ def consistency_confidence(difference: FloatPlane) -> FloatPlane:
     return np.where(difference <= LARGEST_DIFFERENCE_PX, confidence, 0).astype(np.float32)
 
 
+def neighbourhood_agreement(difference: FloatPlane, window: int) -> FloatPlane:
+    """Share of a window's pixels whose left-right difference is at most 1 px, float32 H×W.
+
+    Matchers err in patches: a pixel that agrees by chance stands among others that do not.
+    """
+    agrees = (difference <= TOLERANCE_PX).astype(np.float32)
+    return cv2.blur(agrees, (window, window)).astype(np.float32, copy=False)
+
+
 def disparity_of_both_views(
     match: Callable[[Image, Image], Disparity], left: Image, right: Image
 ) -> tuple[Disparity, Disparity]:

@@ -23,10 +23,11 @@ from teacher.config import Consistency, Device, Precision, TeacherOptions
 from teacher.consistency import consistency_confidence, left_right_difference
 from teacher.foundation_stereo import FoundationStereo
 from teacher.fusing import prepare_for_inference
-from teacher.inference import Padding
+from teacher.inference import COARSE_SCALE, Padding
 from teacher.memory_estimate import Need, check_memory, estimate_bytes, free_bytes
 from teacher.protocol import TeacherOutput
 from teacher.published_checkpoint import OBTAIN
+from teacher.score_entropy import EntropyWatch
 
 ITERATIONS = 32
 # The right view serves the check alone; RAFT-type refinement is close to its end after this many steps.
@@ -163,12 +164,21 @@ class FoundationTeacher:
         """
         left, right = (self._resized(image) for image in (pair.left, pair.right))
         self._check_memory(left.shape[0], left.shape[1], pair.name)
-        with cpu_threads(self.threads), self._autocast():
+        with cpu_threads(self.threads), self._autocast(), EntropyWatch(self.network.filtering.classifier) as watch:
             of_left, of_right = self._both(self._tensor(left), self._tensor(right))
         size = (pair.width, pair.height)
         disparity = self._masked(self._restored(of_left, size))
         other = self._masked(self._restored(of_right, size))
-        return TeacherOutput(disparity, consistency_confidence(left_right_difference(disparity, other)))
+        return TeacherOutput(
+            disparity,
+            consistency_confidence(left_right_difference(disparity, other)),
+            right=other,
+            entropy=watch.plane(padding=Padding.for_size(*self._matched_first(left)), size=size),
+        )
+
+    def left_disparity(self, pair: StereoPair) -> Disparity:
+        """Disparity of the left view alone, NaN below 0 and beyond the disparity range."""
+        return self._masked(self.match(pair))
 
     def match(self, pair: StereoPair) -> Disparity:
         """Disparity of the left view alone, unmasked: float32 H×W px."""
@@ -188,6 +198,13 @@ class FoundationTeacher:
 
     def _one(self, left: torch.Tensor, right: torch.Tensor, iterations: int) -> torch.Tensor:
         return self.network.predict(left, right, iterations=iterations, hierarchical=self.settings.hierarchical)
+
+    def _matched_first(self, image: Image) -> tuple[int, int]:
+        """Height and width of what the classifier sees first: half the image of two passes."""
+        height, width = image.shape[:2]
+        if self.settings.hierarchical:
+            return int(height * COARSE_SCALE), int(width * COARSE_SCALE)
+        return height, width
 
     def _right_iterations(self) -> int:
         """A second pass is asked for by those who want the exact answer, so it runs in full."""

@@ -201,7 +201,11 @@ class OnnxTeacher:
     def predict(self, pair: StereoPair) -> TeacherOutput:
         """Disparity and confidence of one pair; see the class."""
         left, right = (self._mask(view) for view in disparity_of_both_views(self.match, pair.left, pair.right))
-        return TeacherOutput(left, consistency_confidence(left_right_difference(left, right)))
+        return TeacherOutput(left, consistency_confidence(left_right_difference(left, right)), right=right)
+
+    def left_disparity(self, pair: StereoPair) -> Disparity:
+        """Disparity of the left view alone."""
+        return self._mask(self.match(pair.left, pair.right))
 
     def _mask(self, disparity: Disparity) -> Disparity:
         usable = (disparity >= NEGATIVE_LIMIT_PX) & (disparity <= self.max_disp)

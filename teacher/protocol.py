@@ -20,11 +20,17 @@ class TeacherOutput:
 
     Args:
         disparity: float32 H×W px of the left view, ≥ 0, NaN where the teacher has no answer.
-        confidence: float32 H×W, 0 to 1, 0 where disparity is NaN.
+        confidence: the teacher's own, float32 H×W, 0 to 1, 0 where disparity is NaN.
+        right: disparity of the right view (x_left = x_right + d), float32 H×W px, NaN where there is none; None from a
+            teacher that does not match it.
+        entropy: of the teacher's distribution over disparities, float32 H×W, 0 (one disparity) to 1 (all alike); None
+            from a teacher that has no distribution.
     """
 
     disparity: Disparity
     confidence: npt.NDArray[np.float32]
+    right: Disparity | None = None
+    entropy: npt.NDArray[np.float32] | None = None
 
 
 class Teacher(Protocol):
@@ -47,4 +53,8 @@ class Teacher(Protocol):
 
     def predict(self, pair: StereoPair) -> TeacherOutput:
         """Disparity and confidence of one pair."""
+        ...
+
+    def left_disparity(self, pair: StereoPair) -> Disparity:
+        """Disparity of the left view alone, without any check against the right one: float32 H×W px, NaN unknown."""
         ...

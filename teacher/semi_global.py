@@ -17,7 +17,12 @@ import numpy.typing as npt
 
 from stereo.errors import UserError
 from stereo.pair import Disparity, StereoPair
-from teacher.consistency import FloatPlane, consistency_confidence, left_right_difference
+from teacher.consistency import (
+    FloatPlane,
+    consistency_confidence,
+    left_right_difference,
+    neighbourhood_agreement,
+)
 from teacher.protocol import TeacherOutput
 
 Gray = npt.NDArray[np.uint8]
@@ -48,8 +53,13 @@ def texture_weight(gray: Gray) -> FloatPlane:
 
 def agreement_weight(difference: FloatPlane) -> FloatPlane:
     """a⁴, with a the share of pixels of a 15×15 window whose left-right difference is at most 1 px; H×W."""
-    agrees = (difference <= 1).astype(np.float32)
-    return np.power(cv2.blur(agrees, (AGREEMENT_WINDOW, AGREEMENT_WINDOW)), AGREEMENT_POWER).astype(np.float32)
+    return np.power(neighbourhood_agreement(difference, AGREEMENT_WINDOW), AGREEMENT_POWER).astype(np.float32)
+
+
+def gray_views(pair: StereoPair) -> tuple[Gray, Gray]:
+    """Left and right, uint8 H×W."""
+    left, right = (cv2.cvtColor(view, cv2.COLOR_RGB2GRAY).astype(np.uint8) for view in (pair.left, pair.right))
+    return left, right
 
 
 class SemiGlobalTeacher:
@@ -115,7 +125,7 @@ class SemiGlobalTeacher:
 
     def predict(self, pair: StereoPair) -> TeacherOutput:
         """Disparity and confidence of one pair; see the class."""
-        left, right = (cv2.cvtColor(view, cv2.COLOR_RGB2GRAY).astype(np.uint8) for view in (pair.left, pair.right))
+        left, right = gray_views(pair)
         # The two directions run at once: OpenCV releases the GIL, and its own threading of one direction scales worse.
         with ThreadPoolExecutor(1) as pool:
             mirrored = pool.submit(
@@ -126,4 +136,9 @@ class SemiGlobalTeacher:
         difference = left_right_difference(disparity, disparity_right)
         consistency = consistency_confidence(difference)
         disparity[consistency == 0] = np.nan
-        return TeacherOutput(disparity, consistency * agreement_weight(difference) * texture_weight(left))
+        confidence = consistency * agreement_weight(difference) * texture_weight(left)
+        return TeacherOutput(disparity, confidence, right=disparity_right)
+
+    def left_disparity(self, pair: StereoPair) -> Disparity:
+        """Disparity of the left view alone, unchecked."""
+        return self._match(*gray_views(pair))
