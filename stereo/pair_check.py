@@ -35,8 +35,8 @@ from stereo.sources import StereoSource
 from stereo.vertical_offset import VerticalOffset, measure
 from stereo.view_matching import match_views
 
-# A problem of this share of the frames that can be judged alone is one of the source, though the sum looks fine:
-# folders may hold pairs of several rigs.
+# A problem that this share of the frames have alone is one of the source, though the sum looks fine: folders may hold
+# pairs of several rigs.
 WRONG_FRAMES = 0.25
 
 log = logging.getLogger(__name__)
@@ -72,7 +72,7 @@ QUESTIONS: dict[str, tuple[Question, str]] = {
     "channels": (ask_channels, "one view is BGR and the other RGB: convert one of them"),
 }
 
-
+NEEDED = ("two_views", "one_scene")
 DESCRIBED = {
     "two_views": "two different views",
     "one_scene": "of one scene",
@@ -101,7 +101,15 @@ class CheckReport:
 
     def problems(self) -> list[Problem]:
         """What forbids labelling, most telling first; empty when nothing does."""
-        return [self._problem(name) for name, answer in self.answers.items() if answer.outcome == "wrong"]
+        return [self._problem(name) for name in self._telling() if self.answers[name].outcome == "wrong"]
+
+    def _telling(self) -> list[str]:
+        """Questions whose answers mean something: without two views of one scene the others' do not."""
+        names = list(self.answers)
+        for place, name in enumerate(names):
+            if name in NEEDED and self.answers[name].outcome == "wrong":
+                return names[: place + 1]
+        return names
 
     def _problem(self, name: str) -> Problem:
         answer, fix = self.answers[name], QUESTIONS[name][1]
@@ -118,7 +126,8 @@ class CheckReport:
     def warnings(self) -> list[str]:
         """What could not be told, and single frames that are wrong where the source is not."""
         found = []
-        for name, answer in self.answers.items():
+        for name in self._telling():
+            answer = self.answers[name]
             if answer.outcome == "cannot tell":
                 found.append(f"cannot tell whether the views are {DESCRIBED[name]}: {answer.what}")
             elif answer.outcome == "fine" and self.wrong_frames[name]:
@@ -163,13 +172,10 @@ class CheckReport:
 def conclude(frames: Sequence[FrameCheck], ask: Question, options: CheckOptions) -> tuple[Answer, list[str]]:
     """Ask all frames together and each alone; the source is wrong when many frames are."""
     together = ask(frames, options)
-    alone = {frame.name: ask([frame], options).outcome for frame in frames}
-    wrong = [name for name, outcome in alone.items() if outcome == "wrong"]
-    decided = sum(outcome != "cannot tell" for outcome in alone.values())
-    if wrong and len(wrong) >= WRONG_FRAMES * decided and together.outcome != "wrong":
-        return Answer(
-            "wrong", f"in {len(wrong)} of {decided} frames not, together: {together.what}", together.numbers
-        ), wrong
+    wrong = [frame.name for frame in frames if ask([frame], options).outcome == "wrong"]
+    if wrong and len(wrong) >= WRONG_FRAMES * len(frames) and together.outcome != "wrong":
+        what = f"{len(wrong)} of {len(frames)} frames are wrong by themselves, though together {together.what}"
+        together = Answer("wrong", what, together.numbers)
     return together, wrong
 
 

@@ -168,18 +168,29 @@ def ask_two_views(frames: Sequence[FrameCheck], options: CheckOptions) -> Answer
 def ask_one_scene(frames: Sequence[FrameCheck], options: CheckOptions) -> Answer:
     """Do both views show the same scene the same way up?"""
     del options
-    textured = [frame.matches for frame in frames if frame.matches.texture >= FEWEST_CORNERS]
-    features, candidates, points, similar = (
-        sum(values) for values in zip(*((m.features, m.candidates, len(m), m.similar) for m in textured), strict=True)
-    ) if textured else (0, 0, 0, 0)  # fmt: skip
+    features, candidates, points, similar = count_corners(frames)
     numbers = {"corners": features, "similar": similar, "candidates": candidates, "points": points}
     what = f"of {features} corners of the left view {points} are found in the right one"
-    if not textured or not features:
-        return Answer("cannot tell", "the views hold too little texture", numbers)
-    if points >= UNRELATED_SHARE * features and points >= TURNED_SHARE * candidates:
+    if points >= FEWEST_POINTS and points >= UNRELATED_SHARE * features and points >= TURNED_SHARE * candidates:
         return Answer("fine", what, numbers)
+    textured = [frame for frame in frames if frame.matches.texture >= FEWEST_CORNERS]
+    if not textured:
+        return Answer("cannot tell", f"{what}; they hold too little texture", numbers)
+    features, candidates, points, similar = count_corners(textured)
     if candidates >= FEWEST_CORNERS and points < TURNED_SHARE * candidates:
         turned = f"{what}, though {candidates} have a likeness there: one view is turned or mirrored"
         return Answer("wrong", turned, numbers)
     # A pattern that repeats has many likenesses and no clear partner; an unrelated view has neither.
-    return Answer("wrong" if similar < LIKENESS_SHARE * features else "cannot tell", what, numbers)
+    unrelated = similar < LIKENESS_SHARE * features and points < UNRELATED_SHARE * features
+    return Answer("wrong" if unrelated else "cannot tell", what, numbers)
+
+
+def count_corners(frames: Sequence[FrameCheck]) -> tuple[int, int, int, int]:
+    """Features, candidates, matched points and likenesses of some frames; see `Matches`."""
+    found = [frame.matches for frame in frames]
+    return (
+        sum(each.features for each in found),
+        sum(each.candidates for each in found),
+        sum(len(each) for each in found),
+        sum(each.similar for each in found),
+    )

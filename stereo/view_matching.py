@@ -31,6 +31,8 @@ RATIO = 0.8
 # Refinement may move a match by the coarsest pyramid level's rounding, and must find its way back.
 LARGEST_REFINEMENT_PX, RETURN_PX = 4.0, 0.2
 FLOW_WINDOW = 15
+# Flow compares gray levels, so both views are brought to the same local mean and contrast, except where there is none.
+CONTRAST_WINDOW, FLAT_LEVELS, EVEN_CONTRAST = 31, 4.0, 40.0
 # Matches further off their row are doubted; patterns that repeat more narrowly are not corners to ORB.
 DOUBTED_PX = 4.0
 # A match on another row must look better than the best one on the row by this much correlation.
@@ -103,6 +105,15 @@ def match_features(left: Gray, right: Gray) -> tuple[Points, Points, int, int]:
     found_left = np.array([points_left[match.queryIdx].pt for match in kept], np.float32).reshape(-1, 2)
     found_right = np.array([points_right[match.trainIdx].pt for match in kept], np.float32).reshape(-1, 2)
     return found_left, found_right, len(points_left), similar
+
+
+def even_contrast(gray: Gray) -> Gray:
+    """The same image with every neighbourhood at mean 128 and one contrast: cameras differ in exposure."""
+    levels = gray.astype(np.float32)
+    window = (CONTRAST_WINDOW, CONTRAST_WINDOW)
+    mean = cv2.blur(levels, window)
+    spread = np.sqrt(np.maximum(cv2.blur(levels * levels, window) - mean * mean, 0)) + np.float32(FLAT_LEVELS)
+    return np.clip(128 + EVEN_CONTRAST * (levels - mean) / spread, 0, 255).astype(np.uint8)
 
 
 def flow(start: Gray, end: Gray, points: Points, guess: Points) -> tuple[Points, npt.NDArray[np.bool_]]:
@@ -187,7 +198,7 @@ def match_views(pair: StereoPair) -> Matches:
         left, right = (cv2.resize(view, size, interpolation=cv2.INTER_AREA).astype(np.uint8) for view in (left, right))
     points_left, points_right, features, similar = match_features(left, right)
     candidates = len(points_left)
-    points_left, points_right = refine(left, right, points_left, points_right)
+    points_left, points_right = refine(even_contrast(left), even_contrast(right), points_left, points_right)
     chosen = one_per_cell(points_left)
     points_left, points_right = points_left[chosen], points_right[chosen]
     points_right = on_their_rows(left, right, points_left, points_right)
