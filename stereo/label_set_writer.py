@@ -1,35 +1,49 @@
-"""Write a label set so that it can be killed at any moment and resumed.
+"""Write a label set so that it can be killed at any moment and resumed, by one process or by several at once.
 
-A frame's files are written under temporary names, synced and renamed; then its line is appended to the journal and
-synced. What has no line does not exist: it is written again on resume. The manifest holds the *identity* of the set
-(source, teacher, thresholds) from the start, and resuming with another identity is refused.
+The manifest holds the *identity* of the set (source, teacher, thresholds) from the start, and resuming with another
+identity is refused. One process owns the set (`LabelSetWriter`): it holds the lock on `journal.jsonl` from start to
+end, merges the journals of single processes, and finishes the manifest. With several processes each of them, the
+owner's too, writes frames through a journal of its own (`RankWriter`).
 """
 
 from __future__ import annotations
 
-import errno
-import os
-import shutil
-from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass
+import logging
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
-from stereo.artifacts import MANIFEST_NAME, atomic_path, make_manifest, plain, read_json, sha256_bytes, write_json
-from stereo.disparity_files import PNG_LIMIT, encode_kitti_png
+from stereo.artifacts import MANIFEST_NAME, make_manifest, plain, read_json, sha256_file, write_json
+from stereo.disparity_files import PNG_LIMIT
 from stereo.errors import UserError
+from stereo.frame_writer import FrameWriter, StoredFrame, skipped_frame
 from stereo.journal import Journal
-from stereo.label_set import FORMAT_VERSION, JOURNAL_NAME, KIND, PARTS, LabelledFrame
-from stereo.pair import Image, Rig
-from stereo.pictures import encode_png
+from stereo.label_journal import (
+    FINISHED,
+    JOURNAL_NAME,
+    SKIPPED,
+    UNTRUSTED,
+    FrameStates,
+    JournalIndex,
+    merge_journals,
+)
+from stereo.label_set import FORMAT_VERSION, KIND, check_file
+from stereo.pair import Rig
 
-# What a file system says when it cannot link at all, or not across devices, or not other people's files.
-NO_LINK = (errno.EXDEV, errno.EPERM, errno.EACCES, errno.ENOTSUP, errno.EMLINK, errno.ENOSYS)
-# Measured on a 640x480 disparity map: level 1 takes 16 ms and 189 kB, level 3 27 ms and 174 kB, 6 70 ms and 155 kB.
-PNG_COMPRESSION = 1
+# So many names per reason stand in the manifest; the journal has all of them.
+NAMED_FRAMES = 100
+DAMAGED = "label file damaged"
+# Threads that compute checksums at once; they wait for the disk most of the time.
+CHECKERS = 4
+
+log = logging.getLogger(__name__)
+
+In = TypeVar("In")
+Out = TypeVar("Out")
 
 
 def disparity_scale_for(max_disp: float) -> int:
@@ -56,17 +70,44 @@ def first_difference(old: Any, new: Any, name: str = "") -> tuple[str, Any, Any]
     return None if old == new else (name, old, new)
 
 
-@dataclass(frozen=True)
-class StoredFrame:
-    """A frame whose files are on disk, waiting for its line in the journal."""
+def full_identity(identity: Mapping[str, Any], *, max_disp: float, keep_threshold: float, rig: Rig | None) -> Any:
+    """All that the labels depend on, as JSON values."""
+    scale = disparity_scale_for(max_disp)
+    return plain({**identity, "disparity_scale": scale, "keep_threshold": keep_threshold, "rig": rig})
 
-    line: dict[str, Any]
+
+def check_identity(path: Path, identity: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The manifest of the set that is to be resumed, or None when there is none yet.
+
+    Raises:
+        UserError: the folder holds something else, or a set with another identity.
+    """
+    if not (path / MANIFEST_NAME).exists():
+        # A run killed in its first moment leaves an empty journal and perhaps a torn manifest.
+        started = path.is_dir() and all(
+            file.name.startswith((f".{Path(MANIFEST_NAME).stem}.", f".{Path(JOURNAL_NAME).stem}."))
+            or (file.name == JOURNAL_NAME and not file.stat().st_size)
+            for file in path.iterdir()
+        )
+        if path.exists() and not started:
+            raise UserError("exists and is not a label set", where=path, fix="choose another --out")
+        return None
+    manifest = read_json(path / MANIFEST_NAME, what="manifest")
+    if not isinstance(manifest, dict) or manifest.get("kind") != KIND or "view_of" in manifest:
+        raise UserError("holds something else than a label set", where=path, fix="choose another --out")
+    difference = first_difference({key: manifest.get(key) for key in identity}, identity)
+    if difference:
+        field, before, after = difference
+        raise UserError(
+            f"the label set was made with {field} = {before!r}, this run has {after!r}",
+            where=path,
+            fix="use the same options to resume, or another --out",
+        )
+    return manifest
 
 
-class LabelSetWriter:
-    """Makes or resumes a label set.
-
-    `add` writes a frame; for pipelines, `store` (any thread) and `commit` (one thread, in frame order) are its halves.
+class LabelSetWriter(FrameWriter):
+    """Makes or resumes a label set, and owns it until it is finished or closed.
 
     Args:
         path: the set's folder.
@@ -78,7 +119,7 @@ class LabelSetWriter:
         rig: the cameras, when known.
 
     Raises:
-        UserError: the folder holds something else, or a set with another identity.
+        UserError: the folder holds something else, or a set with another identity; another process is writing it.
     """
 
     def __init__(
@@ -92,199 +133,179 @@ class LabelSetWriter:
         config: Any = None,
         rig: Rig | None = None,
     ) -> None:
-        self.path = Path(path)
-        self.disparity_scale = disparity_scale_for(max_disp)
-        self.keep_threshold = keep_threshold
-        self._identity = plain(
-            {**identity, "disparity_scale": self.disparity_scale, "keep_threshold": keep_threshold, "rig": rig}
-        )
+        path = Path(path)
+        self.identity = full_identity(identity, max_disp=max_disp, keep_threshold=keep_threshold, rig=rig)
         self._made_from, self._config = dict(made_from or {}), {} if config is None else config
-        self._check_folder()
-        self._journal = Journal(self.path / JOURNAL_NAME)
-        # What earlier runs noted already; kept here because searching the journal for each lost frame would be slow.
-        self._noted = dict(self.skipped)
-        for leftover in [*self.path.glob(".*.part*"), *self.path.glob("*/.*.part*")]:
-            leftover.unlink(missing_ok=True)
-        self._write_manifest(finished=False)
-
-    def _check_folder(self) -> None:
-        manifest_path = self.path / MANIFEST_NAME
-        if not manifest_path.exists():
-            # A run killed in its first moment leaves an empty journal and perhaps a torn manifest.
-            started = self.path.is_dir() and all(
-                file.name.startswith(f".{Path(MANIFEST_NAME).stem}.")
-                or (file.name == JOURNAL_NAME and not file.stat().st_size)
-                for file in self.path.iterdir()
-            )
-            if self.path.exists() and not started:
-                raise UserError("exists and is not a label set", where=self.path, fix="choose another --out")
-            return
-        manifest = read_json(manifest_path, what="manifest")
-        if not isinstance(manifest, dict) or manifest.get("kind") != KIND:
-            raise UserError("holds something else than a label set", where=self.path, fix="choose another --out")
-        old = {key: manifest.get(key) for key in self._identity}
-        difference = first_difference(old, self._identity)
-        if difference:
-            field, before, after = difference
-            raise UserError(
-                f"the label set was made with {field} = {before!r}, this run has {after!r}",
-                where=self.path,
-                fix="use the same options to resume, or another --out",
-            )
-
-    @property
-    def done(self) -> set[int]:
-        """Frame numbers that are finished."""
-        return {line["frame"] for line in self._journal.lines if "files" in line}
-
-    @property
-    def skipped(self) -> dict[int, dict[str, Any]]:
-        """Journal lines of frames that were skipped and not finished since, by frame number."""
-        done = self.done
-        return {line["frame"]: line for line in self._journal.lines if "skipped" in line and line["frame"] not in done}
-
-    def store(self, index: int, frame: LabelledFrame, *, files: tuple[Path, Path] | None = None) -> StoredFrame:
-        """Write a frame's files; safe in any thread.
-
-        Args:
-            index: the frame's number in the source.
-            frame: what to write. Its name becomes the file names.
-            files: existing 8-bit files that hold exactly the left and right image, to be linked instead of written.
-        """
-        kept = np.isfinite(frame.disparity) & (frame.confidence >= self.keep_threshold)
-        records: dict[str, dict[str, Any]] = {}
-        for side, image, source in zip(PARTS, (frame.left, frame.right), files or (None, None), strict=False):
-            if source is not None:
-                self._link(source, f"{side}/{frame.name}{source.suffix.lower()}", records)
-            else:
-                self._write(f"{side}/{frame.name}.png", encode_image(image), records)
-        disparity = encode_kitti_png(frame.disparity, scale=self.disparity_scale, compression=PNG_COMPRESSION)
-        self._write(f"disparity/{frame.name}.png", disparity, records)
-        levels = np.rint(np.clip(frame.confidence, 0, 1) * 255).astype(np.uint8)
-        self._write(f"confidence/{frame.name}.png", encode_png(levels, compression=PNG_COMPRESSION), records)
-        height, width = frame.disparity.shape
-        return StoredFrame(
-            {
-                "frame": index,
-                "name": frame.name,
-                "height": height,
-                "width": width,
-                "valid_pct": round(100.0 * float(np.isfinite(frame.disparity).mean()), 4),
-                "kept_pct": round(100.0 * float(kept.mean()), 4),
-                "files": records,
-            }
+        check_identity(path, self.identity)
+        journal = Journal(path / JOURNAL_NAME)
+        try:
+            # Again, because another process may have made and finished the set before the lock was taken.
+            manifest = check_identity(path, self.identity)
+            check_unaltered(path, manifest)
+            index = merge_journals(journal)
+        except BaseException:
+            journal.close()
+            raise
+        super().__init__(
+            path,
+            journal,
+            FrameStates(index),
+            disparity_scale=self.identity["disparity_scale"],
+            keep_threshold=keep_threshold,
         )
+        if not (manifest or {}).get("finished"):
+            remove_torn_files(path)
+        self._write_manifest(finished=False)
+        self._check_files(line for lines in index.recent.values() for line in lines)
 
-    def _write(self, name: str, data: bytes, records: dict[str, dict[str, Any]]) -> None:
-        with atomic_path(self.path / name) as temporary:
-            temporary.write_bytes(data)
-        records[name] = {"bytes": len(data), "sha256": sha256_bytes(data), "form": "file"}
+    def _check_files(self, lines: Iterable[dict[str, Any]]) -> None:
+        """Take frames out of the set whose files are missing or altered, so that they are labelled again."""
 
-    def _link(self, source: Path, name: str, records: dict[str, dict[str, Any]]) -> None:
-        target = self.path / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        data = source.read_bytes()
-        # A resumed frame may have its link already; linking onto an existing name fails, so it goes first.
-        target.unlink(missing_ok=True)
-        records[name] = {"bytes": len(data), "sha256": sha256_bytes(data), "form": link_or_copy(source, target)}
+        def problem(line: dict[str, Any]) -> StoredFrame | None:
+            for name, record in line["files"].items():
+                try:
+                    check_file(self.path / name, record)
+                except UserError as error:
+                    return skipped_frame(line["frame"], line["name"], reason=DAMAGED, detail=str(error))
+            return None
 
-    def commit(self, *stored: StoredFrame) -> None:
-        """Make stored frames part of the set; several at once share the syncing."""
-        if not stored:
-            return
-        for part in PARTS:
-            sync_folder(self.path / part)
-        self._journal.append(*(frame.line for frame in stored))
+        with ThreadPoolExecutor(CHECKERS, thread_name_prefix="check") as pool:
+            damaged = [found for found in bounded_map(pool, problem, lines) if found is not None]
+        for frame in damaged:
+            log.warning("%s: it is labelled again", frame.line["detail"])
+        self.commit(*damaged)
 
-    def add(self, index: int, frame: LabelledFrame, *, files: tuple[Path, Path] | None = None) -> None:
-        """Write a frame and make it part of the set; see `store`."""
-        self.commit(self.store(index, frame, files=files))
+    def verify(self) -> None:
+        """Compare every checksum of the set; frames whose files differ are taken out, so that they are labelled again.
 
-    def skip(self, index: int, name: str, *, reason: str, detail: str) -> None:
-        """Note that a frame could not be labelled; it is tried again on resume.
-
-        Args:
-            reason: a few words, the same for all frames with this problem: the manifest counts by it.
-            detail: the full message.
+        Reads the whole set. On resume only the files of the last frames are checked.
         """
-        line = {"frame": index, "name": name, "skipped": reason, "detail": detail}
-        if self._noted.get(index) != line:
-            self._journal.append(line)
-            self._noted[index] = line
+        index = JournalIndex([self.path / JOURNAL_NAME])
+        places = np.flatnonzero((index.kinds == FINISHED) | (index.kinds == UNTRUSTED)).tolist()
+        self._check_files(index.lines(places))
+
+    def totals(self) -> dict[str, Any]:
+        """Merge what single processes wrote; counts and means over the finished frames, and the others by reason.
+
+        Raises:
+            UserError: another process is still writing, or the disk is full.
+        """
+        return totals_of(merge_journals(self._journal).lines())
+
+    def first_problem(self) -> str | None:
+        """What was wrong with the first frame that was skipped."""
+        index = JournalIndex([self.path / JOURNAL_NAME])
+        return next((line["detail"] for line in index.lines(np.flatnonzero(index.kinds == SKIPPED)[:1].tolist())), None)
 
     def finish(
-        self, content: Mapping[str, Any] | None = None, *, made_from: Mapping[str, str | None] | None = None
+        self,
+        content: Mapping[str, Any] | None = None,
+        *,
+        made_from: Mapping[str, str | None] | None = None,
+        totals: Mapping[str, Any] | None = None,
     ) -> Path:
-        """Write the final manifest and close. Returns the set's folder.
+        """Merge what single processes wrote, write the final manifest and close. Returns the set's folder.
 
         Args:
             content: further fields of the manifest.
             made_from: further inputs and their sha256.
+            totals: what `totals` gave, when nothing was written since.
+
+        Raises:
+            UserError: another process is still writing, or the disk is full.
         """
         self._made_from |= dict(made_from or {})
-        self._write_manifest(finished=True, content=content or {})
-        self._journal.close()
+        self._write_manifest(finished=True, content={**(totals or self.totals()), **(content or {})})
+        self.close()
         return self.path
 
-    def totals(self) -> dict[str, Any]:
-        """Counts and means over the finished frames, and the skipped frames by reason."""
-        lines = {line["frame"]: line for line in self._journal.lines if "files" in line}
-        forms = Counter(record["form"] for line in lines.values() for record in line["files"].values())
-        skipped: dict[str, dict[str, Any]] = {}
-        for _, line in sorted(self.skipped.items()):
-            group = skipped.setdefault(line["skipped"], {"count": 0, "frames": []})
-            group["count"] += 1
-            group["frames"].append(line["name"])
-        return {
-            "frames": len(lines),
-            "valid_pct": mean([line["valid_pct"] for line in lines.values()]),
-            "kept_pct": mean([line["kept_pct"] for line in lines.values()]),
-            "skipped": skipped,
-            "file_forms": dict(sorted(forms.items())),
-        }
-
     def _write_manifest(self, *, finished: bool, content: Mapping[str, Any] | None = None) -> None:
-        fields: dict[str, Any] = {"format_version": FORMAT_VERSION, "finished": finished, **self._identity}
+        fields: dict[str, Any] = {"format_version": FORMAT_VERSION, "finished": finished, **self.identity}
         if finished:
-            journal = self.path / JOURNAL_NAME
-            fields |= {"journal_sha256": sha256_bytes(journal.read_bytes()), **self.totals(), **(content or {})}
+            fields |= {"journal_sha256": sha256_file(self.path / JOURNAL_NAME), **(content or {})}
         manifest = make_manifest(KIND, made_from=self._made_from, config=self._config, content=fields)
         write_json(self.path / MANIFEST_NAME, manifest)
 
 
-def mean(values: list[float]) -> float | None:
-    """The mean, or None of nothing."""
-    return round(sum(values) / len(values), 4) if values else None
+class RankWriter(FrameWriter):
+    """Writes frames of a set that another process owns, through a journal of its own.
 
+    Args:
+        path: the set's folder, made by the owner.
+        rank: number of this process.
+        identity: what this process would write into the set's manifest; see `LabelSetWriter`.
 
-def encode_image(image: Image) -> bytes:
-    """PNG of an RGB image, with one channel when all three are equal."""
-    gray = np.array_equal(image[:, :, 0], image[:, :, 1]) and np.array_equal(image[:, :, 0], image[:, :, 2])
-    return encode_png(np.ascontiguousarray(image[:, :, 0]) if gray else image, compression=PNG_COMPRESSION)
-
-
-def link_or_copy(source: Path, target: Path) -> str:
-    """Make `target` hold what `source` holds; returns how: "hardlink", "symlink" or "copy".
-
-    Hard links come first: the set stays whole when the source folder is moved or deleted.
+    Raises:
+        UserError: another process has this rank, or this one's settings differ from the owner's.
     """
-    for form, link in (("hardlink", os.link), ("symlink", os.symlink)):
-        try:
-            link(source.resolve(), target)
-        except OSError as error:
-            if error.errno not in NO_LINK:
-                raise
-            continue
-        return form
-    with atomic_path(target) as temporary:
-        shutil.copyfile(source, temporary)
-    return "copy"
+
+    def __init__(self, path: Path, rank: int, *, identity: Mapping[str, Any]) -> None:
+        if check_identity(path, identity) is None:
+            raise UserError("no label set there yet", where=path, fix="do all processes see the same folder?")
+        index = JournalIndex([path / JOURNAL_NAME])
+        super().__init__(
+            path,
+            Journal(path / f"journal.{rank}.jsonl"),
+            FrameStates(index),
+            disparity_scale=identity["disparity_scale"],
+            keep_threshold=identity["keep_threshold"],
+        )
 
 
-def sync_folder(folder: Path) -> None:
-    """Make renames in a folder durable."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+def check_unaltered(path: Path, manifest: Mapping[str, Any] | None) -> None:
+    """Refuse to resume a finished set whose journal is not the one that its manifest describes.
+
+    Raises:
+        UserError: the journal was altered.
+    """
+    if manifest and manifest.get("finished") and sha256_file(path / JOURNAL_NAME) != manifest.get("journal_sha256"):
+        raise UserError("differs from the checksum in the manifest", where=path / JOURNAL_NAME,
+                        fix="the label set was altered; restore it, or delete the set and label again")  # fmt: skip
+
+
+def remove_torn_files(path: Path) -> None:
+    """Remove what a killed run was writing."""
+    for pattern in (".*.part*", "*/.*.part*", "confidence_terms/*/.*.part*"):
+        for leftover in path.glob(pattern):
+            leftover.unlink(missing_ok=True)
+
+
+def bounded_map(
+    pool: ThreadPoolExecutor, function: Callable[[In], Out], items: Iterable[In], *, ahead: int = 64
+) -> Iterator[Out]:
+    """`map` over threads that takes only a few items ahead, so that the rest need not be in memory."""
+    waiting: deque[Future[Out]] = deque()
+    for item in items:
+        waiting.append(pool.submit(function, item))
+        if len(waiting) > ahead:
+            yield waiting.popleft().result()
+    while waiting:
+        yield waiting.popleft().result()
+
+
+def totals_of(lines: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """Counts and means over the lines of a journal, one per frame, in frame order."""
+    frames, valid_pct, kept_pct = 0, 0.0, 0.0
+    forms: Counter[str] = Counter()
+    groups: dict[str, dict[str, dict[str, Any]]] = {"skipped": {}, "dropped": {}, "untrusted": {}}
+    for line in lines:
+        if "files" in line:
+            frames += 1
+            valid_pct += line["valid_pct"]
+            kept_pct += line["kept_pct"]
+            forms.update(record["form"] for record in line["files"].values())
+        for group, reason in (
+            ("skipped", line.get("skipped")), ("dropped", line.get("dropped")), ("untrusted", line.get("verdict")),
+        ):  # fmt: skip
+            if reason:
+                counted = groups[group].setdefault(reason, {"count": 0, "frames": []})
+                counted["count"] += 1
+                if len(counted["frames"]) < NAMED_FRAMES:
+                    counted["frames"].append(line["name"])
+    return {
+        "frames": frames,
+        "valid_pct": round(valid_pct / frames, 4) if frames else None,
+        "kept_pct": round(kept_pct / frames, 4) if frames else None,
+        **groups,
+        "file_forms": dict(sorted(forms.items())),
+    }

@@ -56,7 +56,7 @@ def contents(folder):
         if path.is_file():
             found[str(path.relative_to(folder))] = path.read_bytes()
     manifest = json.loads(found.pop("manifest.json"))
-    for key in ("made_at", "commit", "config"):
+    for key in ("made_at", "commit", "config", "timing"):
         del manifest[key]
     return found | {"manifest": manifest}
 

@@ -1,0 +1,246 @@
+"""Labelling in several processes: the set is that of one process, whoever is killed, and nobody else may write it."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import cv2
+import numpy as np
+import pytest
+
+from stereo.errors import UserError
+from stereo.label_set import LabelSet
+from stereo.pictures import write_png
+from teacher.config import LabelConfig, TeacherOptions
+from teacher.labelling import label, launched_processes, processes
+from teacher.labelling_loop import BLOCK_FRAMES, Labelling, blocks_of, prepared_frames
+from teacher.run_options import RunOptions
+
+HEIGHT, WIDTH, SHIFT = 40, 64, 6
+# What the front door does, with the number of processes as the third argument; 0 leaves it to the launcher.
+PROGRAM = """
+import sys
+from stereo.errors import UserError
+from teacher.config import LabelConfig, TeacherOptions
+from teacher.labelling import label
+from teacher.run_options import RunOptions
+source, out, devices = sys.argv[1:]
+config = LabelConfig(source, out=out, teacher=TeacherOptions(max_disp=16), pictures=2)
+try:
+    made = label(config, RunOptions(devices=int(devices) or None))
+except UserError as error:
+    print("error:", error, file=sys.stderr)
+    sys.exit(2)
+if made is not None:
+    print(made)
+"""
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory):
+    """More than four blocks of small frames, one of them without a right view."""
+    folder = tmp_path_factory.mktemp("clip")
+    for number in range(4 * BLOCK_FRAMES + 20):
+        noise = np.random.default_rng(number).integers(0, 255, (HEIGHT, WIDTH + SHIFT, 3), np.uint8)
+        wall = cv2.normalize(cv2.GaussianBlur(noise, (0, 0), 1.5), None, 0, 255, cv2.NORM_MINMAX)
+        write_png(folder / "left" / f"{number:06d}.png", np.ascontiguousarray(wall[:, :WIDTH]))
+        if number != 70:
+            write_png(folder / "right" / f"{number:06d}.png", np.ascontiguousarray(wall[:, SHIFT:]))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def single(clip, tmp_path_factory):
+    """The set that one process makes."""
+    out = tmp_path_factory.mktemp("single") / "set"
+    label(LabelConfig(str(clip), out=str(out), teacher=TeacherOptions(max_disp=16), pictures=2))
+    return out
+
+
+@pytest.fixture
+def program(tmp_path):
+    path = tmp_path / "label_it.py"
+    path.write_text(PROGRAM)
+    return path
+
+
+def environment():
+    """Without what a launcher around the tests may have set."""
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(("SLURM_", "TORCHELASTIC_"))}
+    return kept | {"OMP_NUM_THREADS": "1"}
+
+
+def start(program, clip, out, devices=2, **options):
+    return subprocess.Popen(
+        [sys.executable, str(program), str(clip), str(out), str(devices)],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment(), **options,
+    )  # fmt: skip
+
+
+def contents(folder):
+    """Relative path → bytes of a label set, without what tells time and place."""
+    found = {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+    manifest = json.loads(found.pop("manifest.json"))
+    for key in ("made_at", "commit", "config", "timing"):
+        del manifest[key]
+    return found | {"manifest": manifest}
+
+
+def lines_of(path):
+    return path.read_bytes().count(b"\n") if path.exists() else 0
+
+
+def wait_for(condition, process, seconds=120):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert process.poll() is None, process.communicate()[1]
+        assert time.monotonic() < end, "labelling makes no progress"
+        time.sleep(0.002)
+
+
+def rank_of(process, rank):
+    """The process with this rank: the one that was started, or a child of it."""
+    if rank == 0:
+        return process.pid
+    children = subprocess.run(["ps", "-o", "pid=", "--ppid", str(process.pid)], capture_output=True, text=True)
+    return int(children.stdout.split()[0])
+
+
+def test_every_frame_falls_to_one_process_whatever_their_number():
+    indexes = range(0, 3000, 7)
+    whole = [list(block) for block in blocks_of(indexes)]
+    assert [index for block in whole for index in block] == list(indexes)
+    for world in (2, 3, 50):
+        shares = [[list(block) for block in blocks_of(indexes, rank=rank, world=world)] for rank in range(world)]
+        assert sorted(block for share in shares for block in share) == whole
+
+
+def test_a_block_goes_on_after_a_kill_with_the_frame_that_was_kept_last():
+    """What `prepare` may depend on is the same as without the kill: the last kept frame of the same block."""
+    seen = []
+
+    class Source:
+        def read(self, index):
+            return index
+
+    class Steps:
+        remembers = True
+
+        def begin_block(self):
+            seen.append("begin")
+
+        def remember(self, frame):
+            seen.append(("remember", frame))
+
+        def prepare(self, frame):
+            return frame
+
+    class States(dict):
+        """0-3 kept, 4 dropped, 6 skipped and later tried again, 7 kept."""
+
+        def settled(self, index):
+            return index in self or index == 4
+
+    states = States.fromkeys((0, 1, 2, 3, 7))
+    blocks = [range(0, 5), range(5, 9)]
+    assert list(prepared_frames(Source(), Steps(), blocks, states)) == [5, 6, 8]
+    assert seen == ["begin", "begin", ("remember", 7)]
+    seen.clear()
+    del states[3]
+    assert next(iter(prepared_frames(Source(), Steps(), blocks, states))) == 3
+    assert seen == ["begin", ("remember", 2)]
+
+
+def test_the_launcher_says_how_many(monkeypatch):
+    for key in list(os.environ):
+        if key.startswith(("SLURM_", "TORCHELASTIC_")):
+            monkeypatch.delenv(key)
+    assert launched_processes() == (1, 1)
+    assert processes(RunOptions(devices=3)) == (3, 1)
+    with pytest.raises(UserError, match="--nodes"):
+        processes(RunOptions(nodes=2))
+    with pytest.raises(UserError, match="0 is below 1"):
+        processes(RunOptions(devices=0))
+    with monkeypatch.context() as patch:
+        for key, value in (("TORCHELASTIC_RUN_ID", "x"), ("WORLD_SIZE", "8"), ("LOCAL_WORLD_SIZE", "4")):
+            patch.setenv(key, value)
+        assert processes(RunOptions()) == processes(RunOptions(devices=4, nodes=2)) == (4, 2)
+        with pytest.raises(UserError, match="3, but the launcher started 4"):
+            processes(RunOptions(devices=3))
+    with monkeypatch.context() as patch:
+        for key, value in (("SLURM_NTASKS", "6"), ("SLURM_NNODES", "3"), ("SLURM_JOB_NAME", "label")):
+            patch.setenv(key, value)
+        assert processes(RunOptions()) == (2, 3)
+        patch.setenv("SLURM_JOB_NAME", "interactive")
+        assert processes(RunOptions()) == (1, 1)
+
+
+def test_labelling_counts_the_time_of_the_teacher(clip, tmp_path):
+    manifest = label(LabelConfig(str(clip), out=str(tmp_path / "set"), teacher=TeacherOptions(max_disp=16), limit=5))
+    timing = LabelSet.open(manifest).manifest["timing"]
+    assert [each["frames"] for each in timing] == [5]
+    assert 0 < timing[0]["teacher_s"] < timing[0]["wall_s"]
+    idle_pct = 100 * (1 - timing[0]["teacher_s"] / timing[0]["wall_s"])
+    assert timing[0]["teacher_idle_pct"] == pytest.approx(idle_pct, abs=1)
+    assert Labelling is not None
+
+
+@pytest.mark.slow
+def test_two_processes_make_the_set_of_one(program, clip, single, tmp_path):
+    process = start(program, clip, tmp_path / "set")
+    stdout, stderr = process.communicate(timeout=240)
+    assert process.returncode == 0, stderr
+    assert stdout == f"{tmp_path / 'set'}\n"
+    assert contents(tmp_path / "set") == contents(single)
+    timing = LabelSet.open(tmp_path / "set").manifest["timing"]
+    assert [(each["rank"], each["frames"]) for each in timing] == [
+        (0, 2 * BLOCK_FRAMES + 20),
+        (1, 2 * BLOCK_FRAMES - 1),
+    ]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("victim", [0, 1])
+def test_a_killed_process_resumes(program, clip, single, tmp_path, victim):
+    out = tmp_path / "set"
+    process = start(program, clip, out)
+    journals = [out / f"journal.{rank}.jsonl" for rank in (0, 1)]
+    wait_for(lambda: lines_of(journals[victim]) >= 40, process)
+    os.kill(rank_of(process, victim), signal.SIGKILL)
+    process.communicate(timeout=120)
+    assert process.returncode != 0
+    labels = LabelSet.open(out)
+    labels.verify()
+    assert 40 <= len(labels) < len(LabelSet.open(single))
+    assert not labels.finished
+    before = len(labels)
+    resumed = start(program, clip, out)
+    stderr = resumed.communicate(timeout=240)[1]
+    assert resumed.returncode == 0, stderr
+    assert contents(out) == contents(single)
+    again = sum(each["frames"] for each in LabelSet.open(out).manifest["timing"])
+    assert again == len(LabelSet.open(single)) - before, "what was finished is not done again"
+
+
+@pytest.mark.slow
+def test_torchrun_starts_it_and_one_process_may_end_it(program, clip, single, tmp_path):
+    out = tmp_path / "set"
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "0",
+               str(program), str(clip), str(out), "0"]  # fmt: skip
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment())
+    wait_for(lambda: lines_of(out / "journal.1.jsonl") >= 40, process)
+    # A second run, of one process, is refused while the first one is at work.
+    other = start(program, clip, out, devices=1)
+    stderr = other.communicate(timeout=120)[1]
+    assert other.returncode == 2
+    assert "another process is writing this" in stderr
+    os.kill(rank_of(process, 1), signal.SIGKILL)
+    process.communicate(timeout=120)
+    assert process.returncode != 0
+    alone = start(program, clip, out, devices=1)
+    stderr = alone.communicate(timeout=120)[1]
+    assert alone.returncode == 0, stderr
+    assert contents(out) == contents(single)
