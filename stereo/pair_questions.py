@@ -94,11 +94,11 @@ def ask_rectified(frames: Sequence[FrameCheck], options: CheckOptions) -> Answer
 
 
 def disparities(matches: Matches) -> Floats:
-    """x_left - x_right of the points whose vertical offset is like the others': N px."""
+    """x_left - x_right of the clear points whose vertical offset is like the others': N px."""
     if not len(matches):
         return np.zeros(0, np.float32)
     vertical = matches.right[:, 1] - matches.left[:, 1]
-    agree = np.abs(vertical - np.median(vertical)) < ASTRAY_PX
+    agree = matches.clear & (np.abs(vertical - np.median(vertical)) < ASTRAY_PX)
     return (matches.left[:, 0] - matches.right[:, 0])[agree]
 
 

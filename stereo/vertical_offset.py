@@ -79,9 +79,9 @@ class VerticalOffset:
     def tell(self) -> str:
         """The measured numbers in words."""
         return (
-            f"matching points are {self.field_px:.2f} px off their row at the 95th percentile of the fit "
-            f"(shift {self.shift_px:+.2f} px, rotation {self.rotation_deg:+.2f}°, zoom {self.zoom_pct:+.2f} %; "
-            f"median {self.median_px:+.2f} px of {self.points} points)"
+            f"{self.points} matching points are up to {self.p75_px:.2f} px off their row at the 75th percentile; "
+            f"fitted over the image {self.field_px:.2f} px: shift {self.shift_px:+.2f} px, "
+            f"rotation {self.rotation_deg:+.2f}°, zoom {self.zoom_pct:+.2f} %"
         )
 
     def describe(self) -> dict[str, Any]:

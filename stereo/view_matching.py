@@ -37,8 +37,10 @@ CONTRAST_WINDOW, FLAT_LEVELS, EVEN_CONTRAST = 31, 4.0, 40.0
 DOUBTED_PX = 4.0
 # A match on another row must look better than the best one on the row by this much correlation.
 BETTER_BY = 0.03
-# At most so many doubted matches are looked into; they are spread over the image.
-MOST_DOUBTED = 200
+# At most so many doubted matches are looked into, and so many others for rivals on their row; spread over the image.
+MOST_DOUBTED, MOST_RIVALLED = 200, 100
+# Something as good as a match that far along the row is a rival.
+RIVAL_PX = 8
 # Corners that a slight blur does not remove are texture, not noise.
 TEXTURE_BLUR_PX, TEXTURE_LEVELS = 1.5, 10
 # Descriptors of the same point differ by less than this many of 256 bits; those of unrelated points rarely do.
@@ -51,6 +53,8 @@ class Matches:
 
     Args:
         left, right: N×2 px, (x, y) of the same points; one point per 4×4 px of the left view.
+        clear: bool N, the points that were found to have no rival along the row of the right view; for many points only
+            some are looked at.
         colour_left, colour_right: N×3, mean RGB around the points.
         features: corners described in the left view.
         similar: how many of them have something similar anywhere in the right view.
@@ -61,6 +65,7 @@ class Matches:
 
     left: Points
     right: Points
+    clear: npt.NDArray[np.bool_]
     colour_left: Points
     colour_right: Points
     features: int
@@ -144,14 +149,27 @@ def one_per_cell(points: Points, cell_px: int = 4) -> npt.NDArray[np.intp]:
     return np.sort(np.unique(cells[:, 0] * (1 << 20) + cells[:, 1], return_index=True)[1])
 
 
-def best_in_rows(patch: Gray, right: Gray, x: float, y: float, rows: float) -> tuple[float, float, float]:
-    """Best correlation of a patch in the right view with its centre at most `rows` off y: (correlation, x, y)."""
-    half = patch.shape[0] // 2
-    top = max(0, round(y - rows) - half)
-    strip = right[top : round(y + rows) + half + 1]
-    scores = cv2.matchTemplate(strip, patch, cv2.TM_CCOEFF_NORMED)
-    _, best, _, (column, row) = cv2.minMaxLoc(scores)
-    return float(best), float(column + half), float(row + top + half)
+def patch_at(view: Gray, x: float, y: float) -> Gray | None:
+    """The square around a point, None where it leaves the image."""
+    half, column, row = FLOW_WINDOW // 2, round(x), round(y)
+    inside = half <= column < view.shape[1] - half and half <= row < view.shape[0] - half
+    return view[row - half : row + half + 1, column - half : column + half + 1] if inside else None
+
+
+def likeness(patch: Gray, view: Gray, y: float) -> tuple[npt.NDArray[np.float32], int]:
+    """Correlation of a patch with every place of a view at most a pixel off row y.
+
+    Returns: scores, rows × (W - 14), and the row that the first one is for; column c is for x = c + 7.
+    """
+    half, row = FLOW_WINDOW // 2, round(y)
+    top = max(0, row - 1 - half)
+    scores = cv2.matchTemplate(view[top : row + 1 + half + 1], patch, cv2.TM_CCOEFF_NORMED)
+    return np.asarray(scores, np.float32), top + half
+
+
+def some(indexes: npt.NDArray[np.intp], most: int) -> npt.NDArray[np.intp]:
+    """At most so many of them, evenly chosen."""
+    return indexes if len(indexes) <= most else indexes[np.linspace(0, len(indexes) - 1, most).astype(int)]
 
 
 def on_their_rows(left: Gray, right: Gray, points_left: Points, points_right: Points) -> Points:
@@ -159,26 +177,37 @@ def on_their_rows(left: Gray, right: Gray, points_left: Points, points_right: Po
 
     Returns: N×2 px, the right positions.
     """
-    points_right = points_right.copy()
-    doubted = np.flatnonzero(np.abs(points_right[:, 1] - points_left[:, 1]) > DOUBTED_PX)
-    if len(doubted) > MOST_DOUBTED:
-        doubted = doubted[np.linspace(0, len(doubted) - 1, MOST_DOUBTED).astype(int)]
-    half, (height, width) = FLOW_WINDOW // 2, left.shape
-    for index in doubted:
-        (x, y), (right_x, right_y) = points_left[index], points_right[index]
-        column, row = round(float(x)), round(float(y))
-        inside = half <= column < width - half and half <= row < height - half
-        if not (inside and half <= round(float(right_y)) < height - half):
+    points_right, half = points_right.copy(), FLOW_WINDOW // 2
+    off = np.flatnonzero(np.abs(points_right[:, 1] - points_left[:, 1]) > DOUBTED_PX)
+    for index in some(off, MOST_DOUBTED):
+        (x, y), (right_x, right_y) = points_left[index].tolist(), points_right[index].tolist()
+        patch = patch_at(left, x, y)
+        if patch is None or patch_at(right, right_x, right_y) is None:
             continue
-        patch = left[row - half : row + half + 1, column - half : column + half + 1]
-        near = right[:, max(0, round(float(right_x)) - half - 1) : round(float(right_x)) + half + 2]
-        if near.shape[1] < patch.shape[1]:
-            continue
-        there, _, _ = best_in_rows(patch, near, x, float(right_y), 1)
-        here, here_x, here_y = best_in_rows(patch, right, x, row, 1)
-        if here > there - BETTER_BY:
-            points_right[index] = here_x + (x - column), here_y + (y - row)
+        there, _ = likeness(patch, right, right_y)
+        column = min(max(round(right_x) - half, 0), there.shape[1] - 1)
+        here, first_row = likeness(patch, right, y)
+        row, best = np.unravel_index(int(here.argmax()), here.shape)
+        if here[row, best] > there[:, max(0, column - 1) : column + 2].max() - BETTER_BY:
+            points_right[index] = best + half + x - round(x), first_row + row + y - round(y)
     return points_right
+
+
+def without_rival(left: Gray, right: Gray, points_left: Points, points_right: Points) -> npt.NDArray[np.bool_]:
+    """Which matches have nothing as good elsewhere on the right view's row; only some of many are looked at."""
+    clear, half = np.zeros(len(points_left), bool), FLOW_WINDOW // 2
+    for index in some(np.arange(len(points_left)), MOST_RIVALLED):
+        (x, y), (right_x, right_y) = points_left[index].tolist(), points_right[index].tolist()
+        patch = patch_at(left, x, y)
+        if patch is None or patch_at(right, right_x, right_y) is None:
+            continue
+        scores = likeness(patch, right, right_y)[0].max(axis=0)
+        column = round(right_x) - half
+        mine = slice(max(0, column - RIVAL_PX), column + RIVAL_PX + 1)
+        best = float(scores[mine].max())
+        scores[mine] = -1
+        clear[index] = best - BETTER_BY > scores.max()
+    return clear
 
 
 def colours(image: Image, points: Points) -> Points:
@@ -202,12 +231,14 @@ def match_views(pair: StereoPair) -> Matches:
     chosen = one_per_cell(points_left)
     points_left, points_right = points_left[chosen], points_right[chosen]
     points_right = on_their_rows(left, right, points_left, points_right)
+    clear = without_rival(left, right, points_left, points_right)
     points_left, points_right = (
         ((points + 0.5) / factor - 0.5).astype(np.float32) for points in (points_left, points_right)
     )
     return Matches(
         points_left,
         points_right,
+        clear,
         colours(pair.left, points_left),
         colours(pair.right, points_right),
         features=features,
