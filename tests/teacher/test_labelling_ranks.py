@@ -1,5 +1,6 @@
 """Labelling in several processes: the set is that of one process, whoever is killed, and nobody else may write it."""
 
+import contextlib
 import json
 import os
 import signal
@@ -16,7 +17,7 @@ from stereo.label_set import LabelSet
 from stereo.pictures import write_png
 from teacher.config import LabelConfig, TeacherOptions
 from teacher.labelling import label, launched_processes, processes
-from teacher.labelling_loop import BLOCK_FRAMES, Labelling, blocks_of, prepared_frames
+from teacher.labelling_loop import BLOCK_FRAMES, blocks_of, prepared_frames
 from teacher.run_options import RunOptions
 
 HEIGHT, WIDTH, SHIFT = 40, 64, 6
@@ -73,11 +74,29 @@ def environment():
     return kept | {"OMP_NUM_THREADS": "1"}
 
 
-def start(program, clip, out, devices=2, **options):
-    return subprocess.Popen(
-        [sys.executable, str(program), str(clip), str(out), str(devices)],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment(), **options,
-    )  # fmt: skip
+@pytest.fixture
+def start(program, clip):
+    """(set, processes=2, launcher=()) → the program, started; nothing of it outlives the test."""
+    started = []
+
+    def run(out, devices=2, launcher=()):
+        command = [sys.executable, *launcher, str(program), str(clip), str(out), str(devices)]
+        process = subprocess.Popen(
+            command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=environment(),
+            start_new_session=True,
+        )
+        started.append(process)
+        return process
+
+    yield run
+    for process in started:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
 
 
 def contents(folder):
@@ -101,12 +120,10 @@ def wait_for(condition, process, seconds=120):
         time.sleep(0.002)
 
 
-def rank_of(process, rank):
-    """The process with this rank: the one that was started, or a child of it."""
-    if rank == 0:
-        return process.pid
-    children = subprocess.run(["ps", "-o", "pid=", "--ppid", str(process.pid)], capture_output=True, text=True)
-    return int(children.stdout.split()[0])
+def children(process):
+    """The processes that this one started, oldest first."""
+    found = subprocess.run(["ps", "-o", "pid=", "--ppid", str(process.pid)], capture_output=True, text=True)
+    return sorted(int(number) for number in found.stdout.split())
 
 
 def test_every_frame_falls_to_one_process_whatever_their_number():
@@ -185,12 +202,11 @@ def test_labelling_counts_the_time_of_the_teacher(clip, tmp_path):
     assert 0 < timing[0]["teacher_s"] < timing[0]["wall_s"]
     idle_pct = 100 * (1 - timing[0]["teacher_s"] / timing[0]["wall_s"])
     assert timing[0]["teacher_idle_pct"] == pytest.approx(idle_pct, abs=1)
-    assert Labelling is not None
 
 
 @pytest.mark.slow
-def test_two_processes_make_the_set_of_one(program, clip, single, tmp_path):
-    process = start(program, clip, tmp_path / "set")
+def test_two_processes_make_the_set_of_one(start, single, tmp_path):
+    process = start(tmp_path / "set")
     stdout, stderr = process.communicate(timeout=240)
     assert process.returncode == 0, stderr
     assert stdout == f"{tmp_path / 'set'}\n"
@@ -204,12 +220,12 @@ def test_two_processes_make_the_set_of_one(program, clip, single, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("victim", [0, 1])
-def test_a_killed_process_resumes(program, clip, single, tmp_path, victim):
+def test_a_killed_process_resumes(start, single, tmp_path, victim):
     out = tmp_path / "set"
-    process = start(program, clip, out)
+    process = start(out)
     journals = [out / f"journal.{rank}.jsonl" for rank in (0, 1)]
     wait_for(lambda: lines_of(journals[victim]) >= 40, process)
-    os.kill(rank_of(process, victim), signal.SIGKILL)
+    os.kill([process.pid, *children(process)][victim], signal.SIGKILL)
     process.communicate(timeout=120)
     assert process.returncode != 0
     labels = LabelSet.open(out)
@@ -217,7 +233,7 @@ def test_a_killed_process_resumes(program, clip, single, tmp_path, victim):
     assert 40 <= len(labels) < len(LabelSet.open(single))
     assert not labels.finished
     before = len(labels)
-    resumed = start(program, clip, out)
+    resumed = start(out)
     stderr = resumed.communicate(timeout=240)[1]
     assert resumed.returncode == 0, stderr
     assert contents(out) == contents(single)
@@ -226,21 +242,23 @@ def test_a_killed_process_resumes(program, clip, single, tmp_path, victim):
 
 
 @pytest.mark.slow
-def test_torchrun_starts_it_and_one_process_may_end_it(program, clip, single, tmp_path):
+def test_torchrun_starts_it_and_one_process_may_end_it(start, single, tmp_path):
     out = tmp_path / "set"
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "0",
-               str(program), str(clip), str(out), "0"]  # fmt: skip
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment())
+    process = start(out, 0, ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"))
     wait_for(lambda: lines_of(out / "journal.1.jsonl") >= 40, process)
-    # A second run, of one process, is refused while the first one is at work.
-    other = start(program, clip, out, devices=1)
+    ranks = children(process)
+    for rank in ranks:
+        os.kill(rank, signal.SIGSTOP)
+    # A second run, of one process, is refused while the first one is there.
+    other = start(out, devices=1)
     stderr = other.communicate(timeout=120)[1]
     assert other.returncode == 2
     assert "another process is writing this" in stderr
-    os.kill(rank_of(process, 1), signal.SIGKILL)
+    os.kill(ranks[1], signal.SIGKILL)
+    os.kill(ranks[0], signal.SIGCONT)
     process.communicate(timeout=120)
     assert process.returncode != 0
-    alone = start(program, clip, out, devices=1)
+    alone = start(out, devices=1)
     stderr = alone.communicate(timeout=120)[1]
     assert alone.returncode == 0, stderr
     assert contents(out) == contents(single)
