@@ -3,14 +3,19 @@
     OMP_NUM_THREADS=1 python benchmarks/ablation.py --out runs/ablation
     python benchmarks/ablation.py --out runs/ablation --table     the table alone, of what is finished
 
-OUT/mono.safetensors             the monocular network that the variants start from
+OUT/mono.safetensors             the monocular network that all variants start from
+    features/KIND_seed_N.safetensors    the feature network that the variants with such features start from
     VARIANT/seed_N/              one run of `stereodistill train --config distill/recipes/ablation/VARIANT.yaml`
                   score.json     its errors on the held-out scenes
     table.md                     mean over seeds, and the lowest and highest seed
 
-What is finished is not done again. The recipes by themselves leave the monocular network's weights random; here it is
-first trained, alone, on the left views of procedural scenes to tell relative inverse depth (the affine-invariant loss
-of MiDaS, arXiv 1907.01341): a small stand-in for a foundation model, without which freezing it would mean nothing.
+What is finished is not done again.
+
+Two things stand in for what FoundationStereo starts from and a small machine cannot make. The monocular network, in
+place of Depth Anything: it learns relative inverse depth from the left views of procedural scenes, with the
+affine-invariant loss of MiDaS (arXiv 1907.01341); without it, freezing would mean nothing. The feature network, in
+place of ImageNet's weights: it learns to tell the matching pixel among all those of the row, because in as few steps as
+these runs have, the losses of a whole network that starts from random features teach it no matching at all.
 """
 
 from __future__ import annotations
@@ -24,15 +29,17 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from distill.config import DataOptions
 from distill.data import Batch, open_batches
-from distill.foundation_stereo import save_mono
+from distill.foundation_stereo import MONO, build_foundation_stereo, save_parts
 from distill.networks import TrainedFoundationStereo
 from distill.validation import mean_scores, validate, validation_scenes
 from stereo.artifacts import commit, read_json, write_json
+from stereo.cli import parse_config
 from stereo.metrics import errors_against_truth
 from stereo.pair import StereoPair
 from teacher.checkpoints import load_foundation_stereo
@@ -48,11 +55,17 @@ VARIANTS = (
 )  # fmt: skip
 PRESET = PRESETS["foundation_stereo_tiny"]
 CROP = (96, 192)
-HELD_OUT = 96
+HELD_OUT = 64
 HELD_OUT_SIZE = CROP
 MONO_STEPS = 2000
 MONO_SEED = 1000
 MONO_RATE = 1e-3
+FEATURE_STEPS = 200
+FEATURE_RATE = 2e-3
+# Sharpness of the softmax over the pixels of a row; cosines are at most 1.
+MATCHING_SCALE = 20.0
+# Variants whose feature network is not the base's.
+OWN_FEATURES = ("cnn_only", "features_only", "mono_trainable")
 
 
 class RelativeDepth(nn.Module):
@@ -112,7 +125,7 @@ def train_mono(path: Path, scenes: list[StereoPair]) -> None:
             print(f"mono: step {step}, loss {loss.item():.3f}", file=sys.stderr, flush=True)
     shares = mono_scores(network.eval(), scenes)
     print(f"mono: explained variance {shares}", file=sys.stderr, flush=True)
-    save_mono(network.mono, path, training={name: f"{share:.3f}" for name, share in shares.items()})
+    save_parts(network.mono, path, prefix=MONO, training={name: f"{share:.3f}" for name, share in shares.items()})
 
 
 def mono_scores(network: RelativeDepth, scenes: list[StereoPair]) -> dict[str, float]:
@@ -128,27 +141,70 @@ def mono_scores(network: RelativeDepth, scenes: list[StereoPair]) -> dict[str, f
     return {"network": float(np.mean(ours)), "row": float(np.mean(rows))}
 
 
+def matching_loss(features_BCHW: torch.Tensor, batch: Batch) -> torch.Tensor:
+    """Cross entropy of the matching pixel among those of the right row, by the cost volume's group-wise cosines."""
+    groups = features_BCHW.float().unflatten(1, (PRESET.config.groups, -1))
+    left, right = F.normalize(groups, dim=2).flatten(1, 2).chunk(2)
+    scores = torch.einsum("bchx,bchy->bhxy", left, right) * (MATCHING_SCALE / PRESET.config.groups)
+    place = torch.arange(scores.shape[-1]) - batch.disparity[:, 0, 2::4, 2::4] / 4
+    below = place.floor().clamp(0, scores.shape[-1] - 2)
+    share = (place - below).clamp(0, 1)
+    log_shares = scores.log_softmax(-1)
+    before, after = (log_shares.gather(-1, (below + step).long()[..., None])[..., 0] for step in (0, 1))
+    return -(before * (1 - share) + after * share)[place >= 0].mean()
+
+
+def train_features(kind: str, seed: int, mono: Path, path: Path) -> None:
+    """Train the feature network of a variant to match, and save it."""
+    parts = None if kind == "cnn_only" else mono
+    config = parse_config("train", ["--config", str(RECIPES / f"{kind}.yaml"), "--out", "unused"])
+    torch.manual_seed(seed)
+    config.foundation_stereo.weights = parts
+    network = build_foundation_stereo(config).train()
+    learnt = [weight for weight in network.features.parameters() if weight.requires_grad]
+    optimiser = torch.optim.AdamW(learnt, lr=FEATURE_RATE)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimiser, FEATURE_RATE, total_steps=FEATURE_STEPS + 1, pct_start=0.05
+    )
+    for step, batch in enumerate(batches(FEATURE_STEPS, seed=MONO_SEED + 1 + seed, size=4)):
+        images = network.normalised(torch.cat([batch.left, batch.right]))
+        with torch.autocast("cpu", torch.bfloat16):
+            features = network.features(images).quarter
+        loss = matching_loss(features, batch)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        schedule.step()
+        if step % 50 == 49:
+            print(f"features {kind} {seed}: step {step}, loss {loss.item():.2f}", file=sys.stderr, flush=True)
+    save_parts(network.features, path, prefix="features.", training={"kind": kind, "seed": str(seed)})
+
+
 def run_variant(variant: str, seed: int, out: Path, scenes: list[StereoPair]) -> None:
     """Train one variant with one seed, as the command line does, and score it."""
     folder = out / variant / f"seed_{seed}"
     if (folder / "score.json").exists():
         return
-    mono = [] if variant == "cnn_only" else ["--foundation_stereo.mono_init", str(out / "mono.safetensors")]
+    kind = variant if variant in OWN_FEATURES else "base"
+    features = out / "features" / f"{kind}_seed_{seed}.safetensors"
+    if not features.exists():
+        train_features(kind, seed, out / "mono.safetensors", features)
     command = [sys.executable, "-m", "stereo.cli", "train", "--config", str(RECIPES / f"{variant}.yaml")]
-    subprocess.run([*command, "--seed", str(seed), "--out", str(folder), *mono], check=True, stdout=sys.stderr)
+    command += ["--seed", str(seed), "--out", str(folder), "--foundation_stereo.weights", str(features)]
+    subprocess.run(command, check=True, stdout=sys.stderr)
     network = load_foundation_stereo(folder / "foundation_stereo.safetensors")
-    trained = TrainedFoundationStereo(network, PRESET.iterations, freeze_batch_norm=False)
-    scores = validate(trained.predict, scenes)
     training = read_json(folder / "train.json", what="training record")
-    facts = {**weights_and_work(network), "made_from": training["made_from"], "commit": commit()}
+    iterations = training["config"]["iterations"]
+    scores = validate(TrainedFoundationStereo(network, iterations, freeze_batch_norm=False).predict, scenes)
+    facts = {**weights_and_work(network, iterations), "made_from": training["made_from"], "commit": commit()}
     write_json(folder / "score.json", {**mean_scores(scores, list(scores)), **facts, "images": scores})
 
 
-def weights_and_work(network: FoundationStereo) -> dict[str, float]:
+def weights_and_work(network: FoundationStereo, iterations: int) -> dict[str, float]:
     """Parameters in all and trained, and multiply-accumulates of one pair at the training crop's size."""
     images = torch.zeros(1, 3, *CROP)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        network(images, images, iterations=PRESET.iterations)
+        network(images, images, iterations=iterations)
     return {
         "parameters": sum(weight.numel() for weight in network.parameters()),
         "trained": sum(weight.numel() for weight in network.parameters() if weight.requires_grad),

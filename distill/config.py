@@ -85,7 +85,7 @@ class FoundationStereoOptions:
         mono: how the monocular network takes part: side_tuned, beside the CNN, as published; features_only, its
             features instead of the CNN's; none, the CNN alone.
         mono_trainable: train the monocular network too.
-        mono_init: .safetensors with weights of the monocular network, for a network with fresh weights otherwise.
+        weights: .safetensors with weights of some of its parts, such as the monocular network; the rest starts fresh.
         transformer_layers: depth of the disparity transformer; 0 leaves it out.
         attention_axis: what the disparity transformer attends over.
         filter_kind: axial-planar convolutions in the volume's filter (apc), or plain ones (3x3x3).
@@ -96,7 +96,7 @@ class FoundationStereoOptions:
 
     mono: Literal["side_tuned", "features_only", "none"] | None = None
     mono_trainable: bool | None = None
-    mono_init: Path | None = None
+    weights: Path | None = None
     transformer_layers: int | None = None
     attention_axis: Literal["disparity", "heads"] | None = None
     filter_kind: Literal["apc", "3x3x3"] | None = None

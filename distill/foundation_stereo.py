@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
+from torch import nn
 
 from distill.config import FoundationStereoOptions, TrainConfig
 from stereo.artifacts import atomic_path
@@ -18,10 +19,10 @@ from stereo.errors import UserError
 from teacher.checkpoints import load_foundation_stereo
 from teacher.foundation_stereo import DISPARITY_MULTIPLE, FoundationStereo, FoundationStereoConfig
 from teacher.presets import PRESETS
-from teacher.side_tuning import MonoBranch
 
 log = logging.getLogger(__name__)
-MONO_FORMAT = "stereodistill-mono-1"
+PARTS_FORMAT = "stereodistill-foundation-stereo-parts-1"
+MONO = "features.mono."
 # Options that decide the shapes of weights: a checkpoint has them already.
 SHAPING = ("mono", "filter_kind", "disparity_kernel", "transformer_layers")
 CHANGEABLE = ("mono_trainable", "attention_axis")
@@ -47,12 +48,11 @@ def build_foundation_stereo(config: TrainConfig) -> FoundationStereo:
     changed = dataclasses.replace(preset, max_disp=max_disp, **chosen(options, (*SHAPING, *CHANGEABLE)))
     check(changed)
     network = FoundationStereo(changed)
-    if network.features.mono is not None:
-        if options.mono_init is not None:
-            load_mono(network.features.mono, options.mono_init)
-        elif not changed.mono_trainable:
-            log.warning("the monocular network is frozen and its weights are random: give "
-                        "--foundation_stereo.mono_init, or train it too")  # fmt: skip
+    loaded = load_parts(network, options.weights) if options.weights is not None else set()
+    frozen = network.features.mono is not None and not changed.mono_trainable
+    if frozen and not any(name.startswith(MONO) for name in loaded):
+        log.warning("the monocular network is frozen and its weights are random: give --foundation_stereo.weights with "
+                    "weights for it, or train it too")  # fmt: skip
     return network
 
 
@@ -74,8 +74,8 @@ def check(config: FoundationStereoConfig) -> None:
 def load_to_train(config: TrainConfig, vit: str) -> FoundationStereo:
     """A checkpoint's network, ready to be trained further."""
     options = config.foundation_stereo
-    if options.mono_init is not None:
-        raise UserError("the checkpoint has its own monocular network", where="--foundation_stereo.mono_init",
+    if options.weights is not None:
+        raise UserError("the checkpoint has weights for every part", where="--foundation_stereo.weights",
                         fix="leave it out, or leave --init out")  # fmt: skip
     network = load_foundation_stereo(
         Path(str(config.init)), max_disp=config.max_disp, attention_axis=options.attention_axis
@@ -95,23 +95,25 @@ def load_to_train(config: TrainConfig, vit: str) -> FoundationStereo:
     return network
 
 
-def save_mono(mono: MonoBranch, path: Path, *, training: Mapping[str, str]) -> Path:
-    """Write a monocular network, atomically.
+def save_parts(network: nn.Module, path: Path, *, prefix: str, training: Mapping[str, str]) -> Path:
+    """Write weights of a part of a FoundationStereo, atomically.
 
     Args:
+        network: the part.
+        prefix: what the part's names start with in the whole network, such as "features.mono.".
         training: what it was trained on; becomes metadata.
     """
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in mono.state_dict().items()}
+    tensors = {prefix + name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
     with atomic_path(path) as temporary:
-        save_file(tensors, temporary, metadata={"format": MONO_FORMAT, **training})
+        save_file(tensors, temporary, metadata={"format": PARTS_FORMAT, **training})
     return path
 
 
-def load_mono(mono: MonoBranch, path: Path) -> None:
-    """Fill a monocular network, in place.
+def load_parts(network: FoundationStereo, path: Path) -> set[str]:
+    """Fill some parts of a network, in place. Returns the names of what was filled.
 
     Raises:
-        UserError: another kind of file, or another network.
+        UserError: another kind of file, or parts of another network.
     """
     try:
         with safe_open(path, framework="pt") as file:
@@ -119,10 +121,12 @@ def load_mono(mono: MonoBranch, path: Path) -> None:
             tensors: dict[str, torch.Tensor] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
         raise UserError(f"is not a safetensors file: {error}", where=path, fix="make it again") from error
-    if found != MONO_FORMAT:
-        raise UserError(f"is no monocular network of this project (format {found!r})", where=path,
-                        fix=f"expected format {MONO_FORMAT!r}")  # fmt: skip
-    try:
-        mono.load_state_dict(tensors)
-    except RuntimeError as error:
-        raise UserError(f"does not fit the network: {error}", where=path, fix="give one of the same size") from error
+    if found != PARTS_FORMAT:
+        raise UserError(f"holds no parts of a FoundationStereo (format {found!r})", where=path,
+                        fix=f"expected format {PARTS_FORMAT!r}; a whole network goes to --init")  # fmt: skip
+    shapes = {name: value.shape for name, value in network.state_dict().items()}
+    if strangers := [name for name, value in tensors.items() if shapes.get(name) != value.shape]:
+        raise UserError(f"does not fit the network: {strangers[0]} and {len(strangers) - 1} more", where=path,
+                        fix="give parts of a network with the same options")  # fmt: skip
+    network.load_state_dict(tensors, strict=False)
+    return set(tensors)

@@ -158,9 +158,9 @@ def source_files(config: TrainConfig) -> list[Path]:
         UserError: one that is not there.
     """
     files = []
-    if mono := config.foundation_stereo.mono_init:
-        require_file(mono, "benchmarks/ablation.py makes one for the tiny network")
-        files.append(mono)
+    if parts := config.foundation_stereo.weights:
+        require_file(parts, "benchmarks/ablation.py makes some for the tiny network")
+        files.append(parts)
     if config.init is not None and is_foundation_stereo_preset(config):
         require_file(Path(config.init), OBTAIN)
         files.append(Path(config.init))

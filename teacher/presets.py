@@ -32,7 +32,7 @@ PRESETS = {
     "foundation_stereo_tiny": FoundationStereoPreset(
         FoundationStereoConfig(
             vit="tiny", max_disp=128, cnn_widths=(16, 24, 32, 48), cnn_depths=(1, 2, 2, 2), volume_width=8, groups=8,
-            concat_channels=4, hidden=32, context_widths=(8, 16, 32), encoder_widths=(48, 16), mask_width=16,
+            concat_channels=4, hidden=16, context_widths=(8, 12, 16), encoder_widths=(48, 16), mask_width=16,
         ),
         2,
     ),

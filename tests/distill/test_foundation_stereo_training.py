@@ -14,7 +14,7 @@ import distill.train
 from distill import callbacks
 from distill.config import FoundationStereoOptions, LossOptions, TrainConfig
 from distill.data import Batch
-from distill.foundation_stereo import save_mono
+from distill.foundation_stereo import save_parts
 from distill.networks import TrainedFoundationStereo, build
 from distill.scenes import render_scenes
 from distill.scenes_config import SceneOptions
@@ -164,11 +164,11 @@ def test_statistics_are_trained_on_demand_and_modes_survive_validation(tmp_path:
     assert not [name for name in means if torch.equal(after[name], before[name])]
 
 
-def test_mono_init_fills_the_frozen_branch(tmp_path: Path) -> None:
+def test_weights_of_a_part_fill_the_frozen_branch(tmp_path: Path) -> None:
     torch.manual_seed(5)
     mono = MonoBranch("tiny")
-    path = save_mono(mono, tmp_path / "mono.safetensors", training={"on": "nothing"})
-    assert run(tmp_path / "out", "--steps", "1", "--foundation_stereo.mono_init", str(path)) == 0
+    path = save_parts(mono, tmp_path / "mono.safetensors", prefix="features.mono.", training={"on": "nothing"})
+    assert run(tmp_path / "out", "--steps", "1", "--foundation_stereo.weights", str(path)) == 0
     branch = result(tmp_path / "out").features.mono
     assert branch is not None
     assert same(branch, mono)
@@ -179,14 +179,14 @@ def test_mono_init_fills_the_frozen_branch(tmp_path: Path) -> None:
     [
         (["--preset", "foundation_stereo_vits"], "holds a FoundationStereo with tiny, not vits"),
         (["--foundation_stereo.disparity_kernel", "9"], "holds a network with disparity_kernel 17, not 9"),
-        (["--foundation_stereo.mono_init", "MONO"], "has its own monocular network"),
+        (["--foundation_stereo.weights", "PARTS"], "has weights for every part"),
     ],
 )
 def test_settings_that_do_not_fit_the_checkpoint(
     tmp_path: Path, checkpoint: Path, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    path = save_mono(MonoBranch("tiny"), tmp_path / "mono.safetensors", training={})
-    arguments = [str(path) if argument == "MONO" else argument for argument in arguments]
+    path = save_parts(MonoBranch("tiny"), tmp_path / "mono.safetensors", prefix="features.mono.", training={})
+    arguments = [str(path) if argument == "PARTS" else argument for argument in arguments]
     assert run(tmp_path / "out", "--init", str(checkpoint), *arguments) == 2
     assert message in capsys.readouterr().err
 
@@ -196,7 +196,7 @@ def test_settings_that_do_not_fit_the_checkpoint(
     [
         (["--foundation_stereo.disparity_kernel", "8"], "8 is no odd number"),
         (["--foundation_stereo.transformer_layers", "-1"], "-1 is negative"),
-        (["--foundation_stereo.mono_init", "/nowhere"], "no such file"),
+        (["--foundation_stereo.weights", "/nowhere"], "no such file"),
         (["--init", "/nowhere.pth"], "no such file"),
         (["--iterations", "0"], "iterations 0 is less than 1"),
         (["--max_disp", "100"], "nearest: 96"),
