@@ -163,14 +163,14 @@ def resolution(left: Mapping[str, Any], right: Mapping[str, Any], *, where: Path
         UserError: the cameras differ.
     """
     sizes = [
-        tuple(numbers(camera["resolution"], name="resolution", where=where, count=2).astype(int))
+        tuple(int(side) for side in numbers(camera["resolution"], name="resolution", where=where, count=2))
         for camera in (left, right)
         if "resolution" in camera
     ]
     if len(set(sizes)) > 1:
         raise UserError(f"the cameras have {sizes[0]} and {sizes[1]} px (width, height)", where=where,
                         fix="both views must have one size")  # fmt: skip
-    return (int(sizes[0][1]), int(sizes[0][0])) if sizes else None
+    return (sizes[0][1], sizes[0][0]) if sizes else None
 
 
 def read_euroc(folder: Path) -> StereoCalibration:
@@ -223,13 +223,13 @@ def read_kitti_raw(path: Path, *, colour: bool = False) -> StereoCalibration:
 
         cameras.append(CameraModel(take("K", 9).reshape(3, 3), tuple(take("D", 5))))
         poses.append((take("R", 9).reshape(3, 3), take("T", 3)))
-        sizes.append(tuple(take("S", 2).astype(int)))
+        sizes.append(tuple(int(side) for side in take("S", 2)))
     if sizes[0] != sizes[1]:
         raise UserError(f"the cameras have {sizes[0]} and {sizes[1]} px (width, height)", where=path)
     (left_r, left_t), (right_r, right_t) = poses
     rotation = right_r @ left_r.T
     translation = right_t - rotation @ left_t
-    return StereoCalibration(cameras[0], cameras[1], rotation, translation, (int(sizes[0][1]), int(sizes[0][0])))
+    return StereoCalibration(cameras[0], cameras[1], rotation, translation, (sizes[0][1], sizes[0][0]))
 
 
 def read_calibration(path: Path | str, *, colour: bool = False) -> StereoCalibration:
