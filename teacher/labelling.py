@@ -19,7 +19,7 @@ from stereo.label_set_writer import LabelSetWriter, full_identity
 from stereo.progress import progress
 from stereo.sources import StereoSource, open_source
 from teacher.config import LabelConfig
-from teacher.labelling_loop import Labelling, Timing, ahead, blocks_of, count_todo, prepared_frames
+from teacher.labelling_loop import Labelling, Share, Timing, ahead, prepared_frames
 from teacher.labelling_preview import preview_frames
 from teacher.labelling_steps import Steps
 from teacher.protocol import Teacher
@@ -74,6 +74,10 @@ class Task:
         teacher = open_teacher(config.teacher)
         return cls(config, source, indexes, teacher, Steps(teacher))
 
+    def share(self, rank: int = 0, world: int = 1) -> Share:
+        """What falls to one of `world` processes."""
+        return Share(self.indexes, self.steps.block, rank, world)
+
     @property
     def description(self) -> dict[str, Any]:
         """What the labels depend on."""
@@ -110,7 +114,7 @@ class Task:
         )
         if verify:
             writer.verify()
-        todo = count_todo(self.indexes, writer.states)
+        todo = self.share().count_todo(writer.states)
         if todo < len(self.indexes):
             done = len(self.indexes) - todo
             log.info("%s: %d of %d frames are done, going on", self.config.out, done, len(self.indexes))
@@ -163,17 +167,27 @@ def label(config: LabelConfig, run: RunOptions | None = None) -> Path | None:
         from teacher.labelling_ranks import label_on_ranks
 
         return label_on_ranks(config, devices=devices, nodes=nodes, verify=run.verify)
-    task = Task.open(config)
-    with closing(task.source), closing(task.make_set(verify=run.verify)) as writer:
-        frames = prepared_frames(task.source, task.steps, blocks_of(task.indexes), writer.states)
+    return label_here(Task.open(config), verify=run.verify)
+
+
+def label_here(task: Task, *, verify: bool = False) -> Path:
+    """Label in this process alone; see `label`.
+
+    Args:
+        task: what to do; its source is closed afterwards.
+        verify: compare every checksum of what is there first.
+    """
+    share = task.share()
+    with closing(task.source), closing(task.make_set(verify=verify)) as writer:
+        frames = prepared_frames(task.source, task.steps, share.blocks(), writer.states)
         with (
             closing(ahead(frames)) as stream,
-            progress(f"label with {task.teacher.name}", count_todo(task.indexes, writer.states)) as ticker,
+            progress(f"label with {task.teacher.name}", share.count_todo(writer.states)) as ticker,
             Labelling(
                 writer,
                 task.steps,
-                links=config.links,
-                previews=preview_frames(task.indexes, config.pictures),
+                links=task.config.links,
+                previews=preview_frames(task.indexes, task.config.pictures),
                 ticker=ticker,
             ) as labelling,
         ):

@@ -26,9 +26,6 @@ from stereo.sources import StereoSource
 from teacher.labelling_preview import preview
 from teacher.labelling_steps import Prepared, Steps
 
-# Frames are shared out among processes in blocks of this many, whatever the number of processes. More would leave
-# processes without work on short sources; fewer would keep more near-duplicates, which are looked for within a block.
-BLOCK_FRAMES = 64
 READ_AHEAD = 3
 WRITERS = 2
 # Frames between the teacher and the journal: the most that a kill can lose, and what must fit in memory. Half of them
@@ -43,15 +40,29 @@ Item = TypeVar("Item")
 log = logging.getLogger(__name__)
 
 
-def blocks_of(indexes: Sequence[int], *, rank: int = 0, world: int = 1) -> Iterator[Sequence[int]]:
-    """The blocks of frame numbers that fall to one of `world` processes."""
-    for start in range(rank * BLOCK_FRAMES, len(indexes), world * BLOCK_FRAMES):
-        yield indexes[start : start + BLOCK_FRAMES]
+@dataclass(frozen=True)
+class Share:
+    """What falls to one of several processes: every `world`-th block, from number `rank` on.
 
+    Args:
+        indexes: the frame numbers of all processes.
+        block: frames of a block; it must not depend on the number of processes.
+        rank, world: number of the process, and how many there are.
+    """
 
-def count_todo(indexes: Sequence[int], states: FrameStates, *, rank: int = 0, world: int = 1) -> int:
-    """How many frames a process has to do."""
-    return sum(not states.settled(index) for block in blocks_of(indexes, rank=rank, world=world) for index in block)
+    indexes: Sequence[int]
+    block: int
+    rank: int = 0
+    world: int = 1
+
+    def blocks(self) -> Iterator[Sequence[int]]:
+        """The blocks of frame numbers of this process."""
+        for start in range(self.rank * self.block, len(self.indexes), self.world * self.block):
+            yield self.indexes[start : start + self.block]
+
+    def count_todo(self, states: FrameStates) -> int:
+        """How many frames this process has to do."""
+        return sum(not states.settled(index) for block in self.blocks() for index in block)
 
 
 def prepared_frames(

@@ -28,7 +28,7 @@ from stereo.label_set_writer import LabelSetWriter, RankWriter
 from stereo.progress import progress
 from teacher.config import LabelConfig
 from teacher.labelling import Task, finish
-from teacher.labelling_loop import Labelling, Timing, ahead, blocks_of, count_todo, prepared_frames
+from teacher.labelling_loop import Labelling, Share, Timing, ahead, prepared_frames
 from teacher.labelling_preview import preview_frames
 from teacher.labelling_steps import Prepared
 
@@ -86,12 +86,12 @@ class RankLabelling(pl.LightningModule):
         self._writer = self._stack.enter_context(closing(writer))
 
     @property
-    def _share(self) -> dict[str, int]:
-        return {"rank": self.global_rank, "world": self.trainer.world_size}
+    def _share(self) -> Share:
+        return self._task.share(self.global_rank, self.trainer.world_size)
 
     def predict_dataloader(self) -> Frames:
         """This process's frames, read ahead."""
-        blocks = blocks_of(self._task.indexes, **self._share)
+        blocks = self._share.blocks()
         frames = ahead(prepared_frames(self._task.source, self._task.steps, blocks, self._writer.states))
         return Frames(self._stack.enter_context(closing(frames)))
 
@@ -103,7 +103,7 @@ class RankLabelling(pl.LightningModule):
         """Begin to count the time."""
         # Lightning's own handler talks to the other processes first, which may be gone already.
         signal.signal(signal.SIGTERM, terminated)
-        todo = count_todo(self._task.indexes, self._writer.states, **self._share)
+        todo = self._share.count_todo(self._writer.states)
         title = f"label with {self._task.teacher.name}, process {self.global_rank} of {self.trainer.world_size}"
         labelling = Labelling(
             self._writer,

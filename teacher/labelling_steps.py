@@ -17,6 +17,10 @@ from stereo.pair import Disparity, StereoPair
 from stereo.sources import Frame
 from teacher.protocol import Teacher
 
+# Frames are shared out among processes in blocks of this many, whatever the number of processes. More would leave
+# processes without work on short sources; fewer would keep more near-duplicates, which are looked for within a block.
+BLOCK_FRAMES = 64
+
 
 @dataclass(frozen=True)
 class Prepared:
@@ -59,9 +63,11 @@ class Steps:
 
     Attributes:
         remembers: whether `prepare` looks at frames that were kept before.
+        block: frames of a block.
     """
 
     remembers = False
+    block = BLOCK_FRAMES
 
     def __init__(self, teacher: Teacher) -> None:
         self.teacher = teacher

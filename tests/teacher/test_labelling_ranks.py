@@ -17,7 +17,8 @@ from stereo.label_set import LabelSet
 from stereo.pictures import write_png
 from teacher.config import LabelConfig, TeacherOptions
 from teacher.labelling import label, launched_processes, processes
-from teacher.labelling_loop import BLOCK_FRAMES, blocks_of, prepared_frames
+from teacher.labelling_loop import Share, prepared_frames
+from teacher.labelling_steps import BLOCK_FRAMES
 from teacher.run_options import RunOptions
 
 HEIGHT, WIDTH, SHIFT = 40, 64, 6
@@ -128,10 +129,10 @@ def children(process):
 
 def test_every_frame_falls_to_one_process_whatever_their_number():
     indexes = range(0, 3000, 7)
-    whole = [list(block) for block in blocks_of(indexes)]
+    whole = [list(block) for block in Share(indexes, 64).blocks()]
     assert [index for block in whole for index in block] == list(indexes)
     for world in (2, 3, 50):
-        shares = [[list(block) for block in blocks_of(indexes, rank=rank, world=world)] for rank in range(world)]
+        shares = [[list(block) for block in Share(indexes, 64, rank, world).blocks()] for rank in range(world)]
         assert sorted(block for share in shares for block in share) == whole
 
 
