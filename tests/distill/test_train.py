@@ -100,6 +100,16 @@ def test_init_starts_from_another_student(tmp_path: Path, capsys: pytest.Capture
     assert "is a 'tiny', not a 'nano'" in capsys.readouterr().err
 
 
+def test_init_goes_on_training_batch_statistics(tmp_path: Path) -> None:
+    """A loaded student is in evaluation mode, and Lightning leaves modes alone."""
+    assert run(tmp_path / "a", "--steps", "2") == 0
+    assert run(tmp_path / "b", "--steps", "2", "--init", str(tmp_path / "a" / "student.safetensors")) == 0
+    before, after = (load_student(tmp_path / name / "student.safetensors").state_dict() for name in "ab")
+    means = [name for name in before if name.endswith("running_mean")]
+    assert means
+    assert not [name for name in means if torch.equal(before[name], after[name])]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
