@@ -24,6 +24,8 @@ from stereo.pair import Image, Rig, StereoPair
 WIDEST_VIEW_DEG = 120.0
 # How finely the edge of a view, and the way to it from the centre, are sampled when its visibility is checked.
 EDGE_POINTS, STEPS_INWARD = 33, 16
+# Positions are rounded to this in cv2.remap's maps; a view that ends exactly at the edge would be rounded beyond it.
+MAP_STEP_PX = 1 / 32
 # More magnification than this means that the views hardly overlap.
 LARGEST_MAGNIFICATION = 3.0
 
@@ -101,7 +103,7 @@ def looks_inside(camera: CameraModel, rotation: Matrix, size: tuple[int, int], f
     offsets = rays_inward(size)
     rays = np.concatenate([offsets / focal_px + centre, np.ones((*offsets.shape[:2], 1))], axis=2)
     pixels = project(camera, rays.reshape(-1, 3) @ rotation).reshape(offsets.shape)
-    inside = (pixels >= 0) & (pixels <= (size[1] - 1, size[0] - 1))
+    inside = (pixels >= MAP_STEP_PX) & (pixels <= (size[1] - 1 - MAP_STEP_PX, size[0] - 1 - MAP_STEP_PX))
     from_centre = np.linalg.norm(pixels - pixels[0].mean(axis=0), axis=2)
     return bool(inside.all() and (np.diff(from_centre[1:], axis=0) > 0).all())
 
