@@ -11,12 +11,13 @@ teacher cannot give is left out. How the weights were found, and what the result
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
 
+from stereo.errors import UserError
 from stereo.pair import Disparity, StereoPair
 from teacher.consistency import left_right_difference, neighbourhood_agreement
 from teacher.perturbations import perturbed_disparity, stability
@@ -69,9 +70,9 @@ def visible_share(disparity: Disparity) -> FloatPlane:
 
 
 def available_terms(
-    teacher: Teacher, pair: StereoPair, output: TeacherOutput, options: TrustOptions
+    pair: StereoPair, output: TeacherOutput, perturbed: Sequence[Disparity] = ()
 ) -> dict[str, Callable[[], FloatPlane]]:
-    """How each term is computed that this teacher and these options can give.
+    """How each term is computed that this answer can give.
 
     teacher      the teacher's own confidence: its left-right check
     agreement    whether the neighbourhood passes the left-right check too
@@ -90,10 +91,8 @@ def available_terms(
         terms["agreement"] = lambda: agreement(disparity, right)
     if entropy is not None:
         terms["certainty"] = lambda: (1 - entropy).astype(np.float32)
-    if options.perturbations:
-        terms["stability"] = lambda: stability(
-            disparity, [perturbed_disparity(teacher, pair, name) for name in options.perturbations]
-        )
+    if perturbed:
+        terms["stability"] = lambda: stability(disparity, perturbed)
     return terms
 
 
@@ -112,26 +111,52 @@ def combined_confidence(terms: Mapping[str, FloatPlane], weights: Mapping[str, f
     return np.exp(total)
 
 
-def trusted(
-    teacher: Teacher, pair: StereoPair, options: TrustOptions, *, keep_threshold: float = KEEP_THRESHOLD
+def weigh(
+    pair: StereoPair,
+    output: TeacherOutput,
+    options: TrustOptions,
+    *,
+    perturbed: Sequence[Disparity] = (),
+    keep_threshold: float = KEEP_THRESHOLD,
 ) -> TrustedLabel:
-    """Label one pair and say how far the label is to be trusted.
+    """Confidence and verdict of an answer; needs no teacher, so it can run while that matches the next pair.
 
     Args:
-        teacher: matches the pair, once more for each perturbation.
+        pair: that was matched.
+        output: the teacher's answer.
         options: see `teacher.trust_options`; checked by `check_trust` before.
+        perturbed: left disparities found under `options.perturbations`.
         keep_threshold: confidence from which on a pixel counts as trusted.
+
+    Raises:
+        UserError: every term that this teacher gives has the weight 0.
     """
-    output = teacher.predict(pair)
-    weights = {**WEIGHTS, **(options.weights or {})}
+    weights: dict[str, float] = dict(WEIGHTS)
+    weights.update((options.weights or {}).items())
+    available = available_terms(pair, output, perturbed)
     terms = {
         name: compute()
-        for name, compute in available_terms(teacher, pair, output, options).items()
+        for name, compute in available.items()
         if options.terms or (options.combined and weights[name] > 0)
     }
     confidence = output.confidence
     if options.combined:
+        if not any(weights[name] > 0 for name in terms):
+            raise UserError(
+                f"no term with a weight is left; this teacher gives {', '.join(available)}",
+                where="--trust.weights",
+                fix="give one of them a weight, or --trust.combined false",
+            )
         confidence = np.where(np.isnan(output.disparity), np.float32(0), combined_confidence(terms, weights))
     share = np.count_nonzero(confidence >= keep_threshold) / confidence.size
     verdict = FEW_TRUSTED if share < options.min_trusted else None
     return TrustedLabel(output.disparity, confidence, terms, verdict)
+
+
+def trusted(
+    teacher: Teacher, pair: StereoPair, options: TrustOptions, *, keep_threshold: float = KEEP_THRESHOLD
+) -> TrustedLabel:
+    """Label one pair, once more for each perturbation, and say how far the label is to be trusted; see `weigh`."""
+    output = teacher.predict(pair)
+    perturbed = [perturbed_disparity(teacher, pair, name) for name in options.perturbations]
+    return weigh(pair, output, options, perturbed=perturbed, keep_threshold=keep_threshold)

@@ -27,10 +27,11 @@ NOISE_VARIANCE = 200.0
 def visible_in_right(disparity: Disparity) -> Mask:
     """Where the left view's own disparity says that the right view shows the point, bool H×W.
 
-    Every pixel is carried to where it lands in the right view, at x - d. It is hidden where a pixel that is nearer by
-    more than 1 px of disparity lands in the same column, and outside where it lands beyond the right view. Of the
-    pixels of a row that land in one column the rightmost is the nearest, as x = column + d: carried from left to right,
-    the last one stands in front, and no depth buffer is needed.
+    Every pixel is carried to the column where it lands in the right view, x - d rounded. It is hidden where a pixel
+    that is nearer by more than 1 px of disparity lands in the same column, and outside where it lands beyond the right
+    view. Of the pixels of a row that land in one column the rightmost is the nearest, as x = column + d: carried from
+    left to right, the last one stands in front, and no depth buffer is needed. A surface that gains more than half a
+    pixel of disparity per pixel is squeezed so much that it hides parts of itself.
 
     Args:
         disparity: of the left view, float32 H×W px; NaN is not visible.
@@ -38,18 +39,18 @@ def visible_in_right(disparity: Disparity) -> Mask:
     height, width = disparity.shape
     landing = np.arange(width, dtype=np.float32) - disparity
     inside = (landing >= -0.5) & (landing <= width - 0.5)  # False for NaN
-    landing[~inside] = width
-    before = np.floor(landing)
-    # One column more at the left and two at the right take what lands beside the view; they are never read.
-    stride = width + 3
-    start = (before + 1).astype(np.intp) + (np.arange(height, dtype=np.intp) * stride)[:, None]
-    # Both neighbours: a surface that is stretched in the right view would leave columns open between its pixels.
-    front, front_beside = np.full((2, height * stride), -np.inf, np.float32)
-    front[start] = disparity
-    front_beside[start + 1] = disparity
-    np.maximum(front, front_beside, out=front)
-    nearest = start + (landing - before > np.float32(0.5))
-    return inside & ~(front[nearest] - disparity > NEARER_PX)
+    landing[~inside] = width  # a column that nobody looks at
+    # Not rint: that rounds halves to even numbers, which would leave every other column empty.
+    place = np.floor(landing + np.float32(0.5)).astype(np.intp)
+    place += (np.arange(height, dtype=np.intp) * (width + 1))[:, None]
+    front = np.full(height * (width + 1), -np.inf, np.float32)
+    front[place] = disparity
+    # A surface that is stretched in the right view leaves columns open between its pixels; the wall behind it does not
+    # show through.
+    stretched = (place[:, 1:] - place[:, :-1] == 2) & inside[:, 1:]
+    gap = place[:, :-1][stretched] + 1
+    front[gap] = np.maximum(front[gap], disparity[:, :-1][stretched])
+    return inside & ~(front[place] - disparity > NEARER_PX)
 
 
 def right_seen_from_left(right: Gray, disparity: Disparity) -> tuple[Gray, Mask]:
