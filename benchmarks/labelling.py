@@ -1,11 +1,22 @@
-"""How fast `stereodistill label` runs with the SGBM teacher, and where the time goes.
+"""What `stereodistill label` costs: speed and stages, memory over the length of a stream, time to resume.
 
-    python benchmarks/labelling.py [--size 480x640] [--max_disp 128] [--frames 60] [--source images|video]
+    python benchmarks/labelling.py speed [--size 480x640] [--max_disp 128] [--frames 60] [--source images|video]
+    python benchmarks/labelling.py memory [--size 480x640] [--frames 10000] [--after 500]
+    python benchmarks/labelling.py resume [--frames 100000]
 
-The input is Middlebury's Motorcycle (scikit-image carries it), resized and jittered so that no two frames are equal,
-written as PNG files or as a side-by-side MJPEG video into a temporary folder. The whole run is timed as a user would
-run it, reading and writing included; then each step alone on one frame after the other, which tells its share. On a
-machine that does other things too, read the load average with the frames/s; the CPU time per frame depends on it less.
+`speed`: the input is Middlebury's Motorcycle (scikit-image carries it), resized and jittered so that no two frames
+are equal, written as PNG files or as a side-by-side MJPEG video into a temporary folder. The whole run with the SGBM
+teacher is timed as a user would run it, reading and writing included; then each stage alone on one frame after the
+other, on one core and with one thread, in CPU time (what the stage computes) and in wall time (waiting for the disk
+included).
+
+`memory`: frames without texture and a teacher that gives the same answer every time, so that all memory is the loop's
+own: peak resident memory after so many frames, and at the end.
+
+`resume`: a set with so many finished frames, made up except for the last ones, is resumed: seconds until the first new
+frame reaches the teacher.
+
+Each prints one JSON object. On a machine that does other things too, read the load average with the wall times.
 """
 
 from __future__ import annotations
@@ -14,25 +25,35 @@ import argparse
 import json
 import os
 import platform
+import resource
 import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 
 from stereo.artifacts import commit, tool_versions
 from stereo.benchmarks import motorcycle_pair
-from stereo.label_set import LabelledFrame
+from stereo.frame_writer import Extras, StoredFrame
+from stereo.label_journal import JOURNAL_NAME
+from stereo.label_set import PARTS, LabelledFrame
 from stereo.label_set_writer import LabelSetWriter
 from stereo.options import parse_size
+from stereo.pair import StereoPair
 from stereo.pictures import write_png
-from stereo.sources import open_source
+from stereo.sources import Frame, StereoSource, open_source
 from teacher.config import LabelConfig, TeacherOptions
-from teacher.labelling import label
+from teacher.labelling import Task, label, label_here
+from teacher.labelling_steps import Steps
+from teacher.protocol import TeacherOutput
 from teacher.registry import open_teacher
+
+# Made-up lines that enter the journal at once.
+BATCH = 1000
 
 
 def make_source(folder: Path, size: tuple[int, int], frames: int, kind: str) -> Path:
@@ -56,40 +77,43 @@ def make_source(folder: Path, size: tuple[int, int], frames: int, kind: str) -> 
     return folder / "clip.avi" if video is not None else folder
 
 
-def measure_steps(source_path: Path, out: Path, max_disp: int, count: int) -> dict[str, float]:
-    """Milliseconds per frame of each step, one after the other in one thread (the matcher with its own threads)."""
+def measure_stages(source_path: Path, out: Path, max_disp: int, count: int) -> dict[str, dict[str, float]]:
+    """Median milliseconds per frame of each stage, CPU and wall, one after the other on one core."""
+    cores, threads = os.sched_getaffinity(0), cv2.getNumThreads()
+    os.sched_setaffinity(0, {min(cores)})
+    cv2.setNumThreads(1)
     source, teacher = open_source(source_path), open_teacher(TeacherOptions(max_disp=max_disp))
+    steps = Steps(teacher)
     writer = LabelSetWriter(out, identity={}, max_disp=max_disp)
-    spent: dict[str, float] = {"read": 0.0, "match": 0.0, "encode and write": 0.0, "journal": 0.0}
+    spent: dict[str, list[tuple[float, float]]] = {}
 
     @contextmanager
-    def timed(step: str) -> Iterator[None]:
-        start = time.perf_counter()
+    def timed(stage: str) -> Iterator[None]:
+        start, start_cpu = time.perf_counter(), time.process_time()
         yield
-        spent[step] += 1000 * (time.perf_counter() - start) / count
+        spent.setdefault(stage, []).append((time.process_time() - start_cpu, time.perf_counter() - start))
 
     for index in range(count):
         with timed("read"):
             frame = source.read(index)
+        with timed("prepare"):
+            frame = steps.prepare(frame).frame
         assert frame.pair is not None, frame.problem
-        with timed("match"):
-            output = teacher.predict(frame.pair)
-        labelled = LabelledFrame(frame.name, frame.pair.left, frame.pair.right, output.disparity, output.confidence)
+        with timed("teacher and confidence"):
+            label = steps.label(frame.pair)
+        labelled = LabelledFrame(frame.name, frame.pair.left, frame.pair.right, label.disparity, label.confidence)
         with timed("encode and write"):
-            stored = writer.store(frame.index, labelled, files=frame.files)
+            stored = writer.store(frame.index, labelled, Extras(frame.files, label.terms, label.verdict))
         with timed("journal"):
             writer.commit(stored)
-    return spent
+    os.sched_setaffinity(0, cores)
+    cv2.setNumThreads(threads)
+    medians = {stage: np.median(np.asarray(values), axis=0) * 1000 for stage, values in spent.items()}
+    return {stage: {"cpu_ms": round(cpu, 2), "wall_ms": round(wall, 2)} for stage, (cpu, wall) in medians.items()}
 
 
-def main() -> None:
-    """Print one JSON object."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--size", default="480x640")
-    parser.add_argument("--max_disp", type=int, default=128)
-    parser.add_argument("--frames", type=int, default=60)
-    parser.add_argument("--source", choices=("images", "video"), default="images")
-    options = parser.parse_args()
+def speed(options: argparse.Namespace) -> dict[str, Any]:
+    """The whole run, and every stage alone."""
     size = parse_size(options.size)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -100,18 +124,155 @@ def main() -> None:
         start, start_cpu = time.perf_counter(), time.process_time()
         label(LabelConfig(str(source), out=str(folder / "out"), teacher=teacher))
         seconds, cpu_seconds = time.perf_counter() - start, time.process_time() - start_cpu
-        steps = measure_steps(source, folder / "steps", options.max_disp, min(20, options.frames))
-    total = sum(steps.values())
-    print(json.dumps({
+        timing = json.loads((folder / "out" / "manifest.json").read_text())["timing"]
+        stages = measure_stages(source, folder / "stages", options.max_disp, min(40, options.frames))
+    others = [times for stage, times in stages.items() if stage != "teacher and confidence"]
+    return {
         "what": "stereodistill label --teacher sgbm, reading and writing included",
         "frames_per_s": round(options.frames / seconds, 2),
         "cpu_ms_per_frame": round(1000 * cpu_seconds / options.frames, 1),
-        "frames": options.frames,
-        "size": options.size,
+        "timing": timing,
         "max_disp": options.max_disp,
         "source": options.source,
-        "step_ms_alone": {step: round(value, 1) for step, value in steps.items()},
-        "step_share_pct": {step: round(100 * value / total, 1) for step, value in steps.items()},
+        "stages_on_one_core": stages,
+        "all_but_teacher_cpu_ms": round(sum(times["cpu_ms"] for times in others), 1),
+        "all_but_teacher_wall_ms": round(sum(times["wall_ms"] for times in others), 1),
+    }
+
+
+class FlatSource(StereoSource):
+    """A stream of frames without texture, as long as one likes, each of another gray."""
+
+    kind = "made_up"
+
+    def __init__(self, count: int, size: tuple[int, int]) -> None:
+        self._count, self._size = count, size
+
+    def __len__(self) -> int:
+        return self._count
+
+    def name(self, index: int) -> str:
+        return f"{index:06d}"
+
+    def paths(self) -> list[Path]:
+        return []
+
+    def read(self, index: int) -> Frame:
+        view = np.full((*self._size, 3), index % 256, np.uint8)
+        return Frame(index, self.name(index), StereoPair(view, view.copy(), self.name(index)))
+
+
+class ConstantTeacher:
+    """The same disparity for every frame; notes peak memory and time as frames come.
+
+    Args:
+        size: (H, W) of the frames.
+    """
+
+    name = "constant"
+    max_disp = 64
+
+    def __init__(self, size: tuple[int, int]) -> None:
+        self._size = size
+        self.peaks_mb: list[float] = []
+        self.first_s: float | None = None
+
+    def describe(self) -> dict[str, Any]:
+        return {"name": self.name, "weights_sha256": None}
+
+    def left_disparity(self, pair: StereoPair) -> np.ndarray:
+        return np.full(self._size, 8, np.float32)
+
+    def predict(self, pair: StereoPair) -> TeacherOutput:
+        if self.first_s is None:
+            self.first_s = time.perf_counter()
+        self.peaks_mb.append(peak_mb())
+        return TeacherOutput(self.left_disparity(pair), np.ones(self._size, np.float32))
+
+
+def peak_mb() -> float:
+    """Peak resident memory of this process so far."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def constant_task(out: Path, count: int, size: tuple[int, int]) -> tuple[Task, ConstantTeacher]:
+    """A labelling of a made-up stream."""
+    teacher = ConstantTeacher(size)
+    config = LabelConfig("made up", out=str(out), pictures=0)
+    return Task(config, FlatSource(count, size), range(count), teacher, Steps(teacher)), teacher
+
+
+def memory(options: argparse.Namespace) -> dict[str, Any]:
+    """How peak memory grows with the length of the stream."""
+    with tempfile.TemporaryDirectory() as name:
+        task, teacher = constant_task(Path(name) / "set", options.frames, parse_size(options.size))
+        label_here(task)
+        end_mb = peak_mb()
+    early_mb = teacher.peaks_mb[min(options.after, options.frames) - 1]
+    return {
+        "what": "label with a constant teacher: peak resident memory",
+        "after_frames": options.after,
+        "peak_after_them_mb": round(early_mb, 1),
+        "peak_at_the_end_mb": round(end_mb, 1),
+        "growth_mb": round(end_mb - early_mb, 1),
+    }
+
+
+def make_up_set(out: Path, task: Task, frames: int, real: int) -> None:
+    """A set that was interrupted after so many frames: all their files exist, those of the last `real` hold labels."""
+    writer = task.make_set(verify=False)
+    size = (48, 64)
+    frame = LabelledFrame("0", *[np.zeros((*size, 3), np.uint8)] * 2, *[np.ones(size, np.float32)] * 2)
+    template = writer.store(0, frame).line
+    for start in range(0, frames - real, BATCH):
+        batch = []
+        for number in range(start, min(start + BATCH, frames - real)):
+            files = {f"{part}/{number:06d}.png": template["files"][f"{part}/0.png"] for part in PARTS}
+            batch.append(StoredFrame(template | {"frame": number, "name": f"{number:06d}", "files": files}))
+            for path in files:
+                (out / path).touch()
+        writer.commit(*batch)
+    for number in range(frames - real, frames):
+        writer.add(number, LabelledFrame(f"{number:06d}", frame.left, frame.right, frame.disparity, frame.confidence))
+    writer.close()
+
+
+def resume(options: argparse.Namespace) -> dict[str, Any]:
+    """How long a set with many finished frames takes to go on."""
+    with tempfile.TemporaryDirectory() as name:
+        out = Path(name) / "set"
+        task, teacher = constant_task(out, options.frames + 8, (48, 64))
+        make_up_set(out, task, options.frames, 32)
+        journal_mb = (out / JOURNAL_NAME).stat().st_size / 1e6
+        start = time.perf_counter()
+        label_here(task)
+        assert teacher.first_s is not None
+        assert len(teacher.peaks_mb) == 8, "only what was not finished is labelled"
+        end = time.perf_counter()
+    return {
+        "what": "resume of a label set: seconds until the teacher gets the first new frame",
+        "seconds": round(teacher.first_s - start, 2),
+        "seconds_to_label_8_more_and_finish": round(end - teacher.first_s, 2),
+        "journal_mb": round(journal_mb, 1),
+    }
+
+
+def main() -> None:
+    """Print one JSON object."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("measure", choices=("speed", "memory", "resume"))
+    parser.add_argument("--size", default="480x640")
+    parser.add_argument("--max_disp", type=int, default=128)
+    parser.add_argument("--frames", type=int)
+    parser.add_argument("--after", type=int, default=500)
+    parser.add_argument("--source", choices=("images", "video"), default="images")
+    options = parser.parse_args()
+    measure, frames = {"speed": (speed, 60), "memory": (memory, 10_000), "resume": (resume, 100_000)}[options.measure]
+    options.frames = options.frames or frames
+    result = measure(options)
+    print(json.dumps(result | {
+        "frames": options.frames,
+        "size": options.size,
         "cores": len(os.sched_getaffinity(0)),
         "cpu": platform.processor() or platform.machine(),
         "load_average": [round(value, 2) for value in os.getloadavg()],

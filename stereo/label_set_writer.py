@@ -166,13 +166,14 @@ class LabelSetWriter(FrameWriter):
                 try:
                     check_file(self.path / name, record)
                 except UserError as error:
-                    return skipped_frame(line["frame"], line["name"], reason=DAMAGED, detail=str(error))
+                    detail = f"{error.where}: {error.what}"
+                    return skipped_frame(line["frame"], line["name"], reason=DAMAGED, detail=detail)
             return None
 
         with ThreadPoolExecutor(CHECKERS, thread_name_prefix="check") as pool:
             damaged = [found for found in bounded_map(pool, problem, lines) if found is not None]
         for frame in damaged:
-            log.warning("%s: it is labelled again", frame.line["detail"])
+            log.warning("%s; the frame is labelled again", frame.line["detail"])
         self.commit(*damaged)
 
     def verify(self) -> None:

@@ -6,7 +6,8 @@ import pytest
 from stereo.errors import UserError
 from stereo.frame_writer import Extras
 from stereo.label_set import LabelledFrame, LabelSet
-from stereo.label_set_writer import LabelSetWriter, disparity_scale_for
+from stereo.label_set_view import write_view
+from stereo.label_set_writer import LabelSetWriter, RankWriter, disparity_scale_for
 from stereo.pair import Rig
 from stereo.pictures import write_png
 
@@ -172,3 +173,72 @@ def test_source_files_are_linked_not_copied(tmp_path):
     labels = LabelSet.open(tmp_path / "set")
     assert labels.manifest["file_forms"] == {"file": 2, "hardlink": 2}
     np.testing.assert_array_equal(labels.read(0).right, first.right)
+
+
+def test_a_view_shows_some_frames_of_a_set_without_copies(tmp_path):
+    labels = LabelSet.open(make(tmp_path / "set", count=6, rig=Rig(500.0, 0.1)))
+    few = LabelSet.open(write_view(labels, ["000004", "000001", "000002"], tmp_path / "views/few", reason="test"))
+    assert [path.name for path in (tmp_path / "views/few").iterdir()] == ["manifest.json"]
+    assert few.names == ["000001", "000002", "000004"]
+    assert few.numbers == [1, 2, 4]
+    assert few.rig == labels.rig
+    assert few.sizes == [(6, 8)] * 3
+    np.testing.assert_array_equal(few.read(2).left, frame(4).left)
+    few.verify()
+    fewer = LabelSet.open(write_view(few, ["000004"], tmp_path / "fewer", reason="test"))
+    assert fewer.names == ["000004"]
+    assert fewer.root.resolve() == (tmp_path / "set").resolve()
+    assert len({each.fingerprint() for each in (labels, few, fewer)}) == 3
+    (tmp_path / "views").rename(tmp_path / "elsewhere")
+    with pytest.raises(UserError, match="no such"):
+        LabelSet.open((tmp_path / "elsewhere").rename(tmp_path / "set/elsewhere") / "few")
+
+
+def test_views_are_refused_when_the_set_has_changed_or_cannot_be_shown(tmp_path):
+    labels = LabelSet.open(make(tmp_path / "set"))
+    view = write_view(labels, ["000001"], tmp_path / "view", reason="test")
+    with pytest.raises(UserError, match="no frame 'xyz'"):
+        write_view(labels, ["000001", "xyz"], tmp_path / "other", reason="test")
+    with pytest.raises(UserError, match="at least one"):
+        write_view(labels, [], tmp_path / "other", reason="test")
+    with pytest.raises(UserError, match="not a view"):
+        write_view(labels, ["000001"], tmp_path / "set", reason="test")
+    with pytest.raises(UserError, match="something else than a label set"):
+        LabelSetWriter(view, identity=IDENTITY, max_disp=64)
+    make(tmp_path / "set", count=4)
+    with pytest.raises(UserError, match="has changed since"):
+        LabelSet.open(view)
+    LabelSetWriter(tmp_path / "set", identity=IDENTITY, max_disp=64).close()
+    with pytest.raises(UserError, match="not finished"):
+        write_view(LabelSet.open(tmp_path / "set"), ["000001"], tmp_path / "other", reason="test")
+
+
+def test_a_set_that_several_processes_were_writing_opens_and_resumes(tmp_path):
+    whole = make(tmp_path / "whole", count=6)
+    path = tmp_path / "set"
+    owner = LabelSetWriter(path, identity=IDENTITY, max_disp=64)
+    writers = [RankWriter(path, rank, identity=owner.identity) for rank in (0, 1)]
+    for index in (3, 0, 4):
+        writers[index % 2].add(index, frame(index))
+    with pytest.raises(UserError, match="another process"):
+        RankWriter(path, 1, identity=owner.identity)
+    with pytest.raises(UserError, match="another process"):
+        LabelSetWriter(path, identity=IDENTITY, max_disp=64)
+    with pytest.raises(UserError, match=r"teacher\.name = 'fake', this run has 'other'"):
+        RankWriter(path, 2, identity={**owner.identity, "teacher": {"name": "other", "max_disp": 64}})
+    assert LabelSet.open(path).names == ["000000", "000003", "000004"]
+    owner.close()
+    with pytest.raises(UserError, match="another process"):
+        LabelSetWriter(path, identity=IDENTITY, max_disp=64)  # an orphan is still writing
+    for writer in writers:
+        writer.close()
+    make(path, count=6)
+    assert (path / "journal.jsonl").read_bytes() == (whole / "journal.jsonl").read_bytes()
+    assert sorted(file.name for file in path.glob("journal*")) == ["journal.jsonl"]
+
+
+def test_a_finished_set_with_an_altered_journal_does_not_resume(tmp_path):
+    journal = make(tmp_path / "set") / "journal.jsonl"
+    journal.write_text(journal.read_text().replace('"kept_pct": ', '"kept_pct": 1'))
+    with pytest.raises(UserError, match="differs from the checksum"):
+        LabelSetWriter(tmp_path / "set", identity=IDENTITY, max_disp=64)

@@ -17,7 +17,9 @@ from stereo.errors import UserError
 from stereo.label_set import LabelSet
 from stereo.pictures import write_png
 from teacher.config import LabelConfig, TeacherOptions
-from teacher.labelling import label
+from teacher.labelling import Task, label, label_here
+from teacher.labelling_steps import FrameLabel, Prepared, Steps
+from teacher.run_options import RunOptions
 
 HEIGHT, WIDTH, SHIFT = 72, 128, 6
 TEACHER = TeacherOptions(max_disp=16)
@@ -142,6 +144,73 @@ def test_a_source_without_one_good_frame_is_an_error(clip, tmp_path):
         label(LabelConfig(str(clip), out=str(tmp_path / "set"), teacher=TEACHER))
 
 
+def test_resume_looks_at_the_last_frames_and_verify_at_all(clip, tmp_path, caplog):
+    config = LabelConfig(str(clip), out=str(tmp_path / "set"), teacher=TEACHER)
+    label(config)
+    whole = contents(tmp_path / "set")
+    first, last = (tmp_path / "set/disparity" / f"{number:06d}.png" for number in (0, 11))
+    last.unlink()
+    label(config)
+    assert contents(tmp_path / "set") == whole
+    assert "000011.png" in caplog.text
+    for number in range(12, 30):
+        for side, view in zip(("left", "right"), views(number), strict=True):
+            write_png(clip / side / f"{number:06d}.png", view)
+    label(config)
+    whole = contents(tmp_path / "set")
+    data = bytearray(first.read_bytes())
+    data[-20] ^= 1
+    first.write_bytes(data)
+    label(config)
+    assert contents(tmp_path / "set") != whole, "far from the last frames nothing is looked for"
+    label(config, RunOptions(verify=True))
+    assert contents(tmp_path / "set") == whole
+
+
+def test_a_verdict_drops_and_terms_of_the_steps_reach_the_set(clip, tmp_path):
+    class Choosy(Steps):
+        def prepare(self, frame):
+            return Prepared(frame, "near duplicate" if frame.index % 3 else None)
+
+        def label(self, pair):
+            found = super().label(pair)
+            doubt = "too few trusted pixels" if pair.name == "000003" else None
+            return FrameLabel(found.disparity, found.confidence, {"texture": found.confidence}, doubt)
+
+    task = Task.open(LabelConfig(str(clip), out=str(tmp_path / "set"), teacher=TEACHER))
+    task.steps = Choosy(task.teacher)
+    labels = LabelSet.open(label_here(task))
+    assert labels.names == ["000000", "000006", "000009"]
+    assert LabelSet.open(tmp_path / "set", untrusted=True).names == ["000000", "000003", "000006", "000009"]
+    assert labels.manifest["frames"] == 4
+    assert labels.manifest["untrusted"] == {"too few trusted pixels": {"count": 1, "frames": ["000003"]}}
+    assert labels.manifest["dropped"]["near duplicate"]["count"] == 8
+    assert [line["frame"] for line in labels.all_lines()] == list(range(12))
+    term, confidence = (tmp_path / "set" / path for path in (
+        "confidence_terms/000006/texture.png", "confidence/000006.png"
+    ))  # fmt: skip
+    assert term.read_bytes() == confidence.read_bytes()
+    labels.verify()
+    term.write_bytes(b"")
+    with pytest.raises(UserError, match="confidence_terms"):
+        LabelSet.open(tmp_path / "set")
+
+
+def test_what_was_dropped_is_not_looked_at_again(clip, tmp_path):
+    seen = []
+
+    class Watching(Steps):
+        def prepare(self, frame):
+            seen.append(frame.index)
+            return Prepared(frame, "blurred" if frame.index == 5 else None)
+
+    for limit in (8, 12):
+        task = Task.open(LabelConfig(str(clip), out=str(tmp_path / "set"), teacher=TEACHER, limit=limit))
+        task.steps = Watching(task.teacher)
+        label_here(task)
+    assert seen == list(range(12))
+
+
 def test_another_teacher_does_not_resume(clip, tmp_path):
     label(LabelConfig(str(clip), out=str(tmp_path / "set"), teacher=TEACHER, limit=1))
     with pytest.raises(UserError, match=r"teacher\.max_disp = 16, this run has 32"):
@@ -181,15 +250,19 @@ def wait_for_lines(process, out, count, seconds=240):
         time.sleep(0.002)
 
 
-def test_killed_at_random_moments_it_ends_with_the_same_set(tmp_path):
-    clip = make_clip(tmp_path / "clip", 40)
+@pytest.mark.parametrize("times", [5, pytest.param(20, marks=pytest.mark.slow)])
+def test_killed_at_random_moments_it_ends_with_the_same_set(tmp_path, times):
+    clip = make_clip(tmp_path / "clip", 8 * times)
     (clip / "left/000011.png").unlink()
     subprocess.run(arguments(clip, tmp_path / "whole"), check=True, capture_output=True)
     out, choice, kills, before = tmp_path / "set", random.Random(5), 0, 0
-    for target in (0, 1, 9, 17, 25, 33):
+    for number in range(times):
         process = subprocess.Popen(arguments(clip, out), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-        wait_for_lines(process, out, target)
-        time.sleep(choice.uniform(0, 0.03))
+        if number % 4:
+            wait_for_lines(process, out, before + choice.randint(1, 6))
+            time.sleep(choice.uniform(0, 0.03))
+        else:  # any moment, of the start too
+            time.sleep(choice.uniform(0, 0.6))
         process.kill()
         process.communicate()
         kills += process.returncode == -signal.SIGKILL
@@ -197,7 +270,7 @@ def test_killed_at_random_moments_it_ends_with_the_same_set(tmp_path):
         before = journal_lines(out)
         if before:
             LabelSet.open(out).verify()
-    assert kills >= 4
+    assert kills >= 0.8 * times
     subprocess.run(arguments(clip, out), check=True, capture_output=True)
     assert contents(out) == contents(tmp_path / "whole")
 
