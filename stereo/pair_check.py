@@ -90,12 +90,14 @@ class CheckReport:
         answers: question → answer over all frames.
         wrong_frames: question → names of the frames that are wrong when judged alone.
         frames: how many frames were looked at.
+        asked: how many were meant to be; those that cannot be read are left out.
         before: with rectification, the vertical offset before it.
     """
 
     answers: dict[str, Answer]
     wrong_frames: dict[str, list[str]]
     frames: int
+    asked: int
     before: VerticalOffset | None = None
     rectified_by: str | None = None
 
@@ -153,6 +155,8 @@ class CheckReport:
         Raises:
             UserError: there are problems, and `force` is False.
         """
+        if not self.frames and self.asked:
+            log.warning("%s: no frame could be checked, so rectification and order of the views are unknown", where)
         for warning in self.warnings():
             log.warning("%s: %s", where, warning)
         problems = self.problems()
@@ -183,6 +187,7 @@ def report(
     frames: Sequence[FrameCheck],
     options: CheckOptions,
     *,
+    asked: int | None = None,
     rectified_by: str | None = None,
     before: VerticalOffset | None = None,
 ) -> CheckReport:
@@ -190,7 +195,8 @@ def report(
     concluded = {name: conclude(frames, ask, options) for name, (ask, _) in QUESTIONS.items()} if frames else {}
     answers = {name: answer for name, (answer, _) in concluded.items()}
     wrong = {name: names for name, (_, names) in concluded.items()}
-    return CheckReport(answers, wrong, len(frames), before, rectified_by)
+    asked = len(frames) if asked is None else asked
+    return CheckReport(answers, wrong, len(frames), asked, before, rectified_by)
 
 
 def check_pairs(pairs: Iterable[StereoPair], options: CheckOptions | None = None) -> CheckReport:
@@ -215,8 +221,9 @@ def check_source(
         rectified_by: what messages call the calibration.
     """
     places = np.linspace(0, len(indexes) - 1, min(options.sample, len(indexes)))
+    places = np.unique(np.rint(places).astype(int))
     frames, raw = [], []
-    for place in np.unique(np.rint(places).astype(int)):
+    for place in places:
         pair = source.read(indexes[place]).pair
         if pair is None:
             continue
@@ -227,6 +234,7 @@ def check_source(
     return report(
         frames,
         options,
+        asked=len(places),
         rectified_by=rectified_by if rectifier is not None else None,
         before=measure(raw) if raw else None,
     )
