@@ -1,11 +1,13 @@
 """Which frames of a source are worth a label, and why the others are not.
 
-A frame is judged by itself (exposure, black borders, blur) and against the last kept frame of its block (near
-duplicates). Blocks have a fixed length, counted in the frames that stride leaves, so that work cut at their ends is
-judged the same by one machine and by many.
+A frame is judged by itself (exposure, black borders, blur) and against the last frame that was kept (near duplicates).
+The caller forgets that one at the start of every block of a fixed number of frames, so that work cut at the ends of
+blocks is judged the same by one machine and by many.
 
-    selection = BlockSelection(options)
-    reason = selection.judge(position, pair)      # positions rise; None is kept
+    selection, kept = Selection(options), None
+    reason = selection.judge(pair, kept)          # None: keep it
+    if reason is None:
+        kept = ThumbnailState.of(pair.left)
 """
 
 from __future__ import annotations
@@ -107,35 +109,3 @@ class Selection:
             if max(widths, default=0.0) > options.max_edge_px:
                 return BLURRED
         return None
-
-
-class BlockSelection:
-    """Judges a stream of frames, block by block.
-
-    Args:
-        options: the limits and the length of a block.
-    """
-
-    def __init__(self, options: SelectionOptions) -> None:
-        self._selection = Selection(options)
-        self._kept: tuple[int, ThumbnailState] | None = None
-
-    def block_of(self, position: int) -> int:
-        """The number of the block that a position is in."""
-        return position // self._selection.options.block
-
-    def judge(self, position: int, pair: StereoPair) -> str | None:
-        """Why a frame is dropped, None when it is kept.
-
-        Args:
-            position: place among the frames that stride leaves, from 0; rising from call to call.
-        """
-        previous = self._kept[1] if self._kept and self.block_of(self._kept[0]) == self.block_of(position) else None
-        reason = self._selection.judge(pair, previous)
-        if reason is None:
-            self.resume_after(position, pair)
-        return reason
-
-    def resume_after(self, position: int, pair: StereoPair) -> None:
-        """Take a frame as the last kept one: what a resumed run does with the last kept frame of its first block."""
-        self._kept = position, ThumbnailState.of(pair.left)

@@ -14,7 +14,6 @@ from stereo.frame_selection import (
     OVEREXPOSED,
     REASONS,
     UNDEREXPOSED,
-    BlockSelection,
     Selection,
     ThumbnailState,
     change_levels,
@@ -26,6 +25,18 @@ from stereo.sources import open_source
 
 HEIGHT, WIDTH = 360, 480
 ALONE = SelectionOptions(near_duplicate_levels=None)
+
+
+def choose(frames, options, *, start=0, kept=None):
+    """Reasons for the frames from `start` on, block by block, given the last kept one before it."""
+    selection, reasons = Selection(options), []
+    for position in range(start, len(frames)):
+        if position % options.block == 0:
+            kept = None
+        reasons.append(selection.judge(frames[position], kept))
+        if reasons[-1] is None:
+            kept = ThumbnailState.of(frames[position].left)
+    return reasons
 
 
 def boxes(seed, height=HEIGHT, width=WIDTH):
@@ -173,13 +184,12 @@ def test_only_a_standing_camera_makes_near_duplicates(name):
 def test_a_slow_camera_is_kept_whenever_it_has_gone_far_enough():
     """0.25 px a frame: compared with the last kept frame, not with the last frame."""
     image = boxes(7, HEIGHT, WIDTH + 40)
-    selection = BlockSelection(SelectionOptions())
-    kept = []
-    for number in range(41):
-        matrix = np.array([[1, 0, -number / 4], [0, 1, 0]])
-        view = cv2.warpAffine(image, matrix, (WIDTH + 40, HEIGHT))[:, :WIDTH]
-        if selection.judge(number, pair(np.ascontiguousarray(view))) is None:
-            kept.append(number)
+    views = [
+        cv2.warpAffine(image, np.array([[1, 0, -number / 4], [0, 1, 0]]), (WIDTH + 40, HEIGHT))[:, :WIDTH]
+        for number in range(41)
+    ]
+    reasons = choose([pair(np.ascontiguousarray(view)) for view in views], SelectionOptions())
+    kept = [number for number, reason in enumerate(reasons) if reason is None]
     assert kept[0] == 0
     assert 5 < len(kept) < 21
     assert max(np.diff(kept)) < 10
@@ -199,47 +209,36 @@ def stream():
 def test_work_cut_at_blocks_or_resumed_inside_one_is_judged_the_same():
     frames = stream()
     options = SelectionOptions(block=8)
-    whole = BlockSelection(options)
-    expected = [whole.judge(position, frame) for position, frame in enumerate(frames)]
+    expected = choose(frames, options)
     assert {None, NEAR_DUPLICATE, BLURRED} == set(expected)
     for cut in (8, 16, 32):
-        first, second = BlockSelection(options), BlockSelection(options)
-        parts = [first.judge(number, frames[number]) for number in range(cut)]
-        parts += [second.judge(number, frames[number]) for number in range(cut, len(frames))]
-        assert parts == expected
+        assert choose(frames[:cut], options) + choose(frames, options, start=cut) == expected
     for stop in (3, 13, 23, 37):
-        resumed = BlockSelection(options)
-        block = range(stop - stop % 8, stop)
-        kept = [number for number in block if expected[number] is None]
-        if kept:
-            resumed.resume_after(kept[-1], frames[kept[-1]])
-        assert [resumed.judge(number, frames[number]) for number in range(stop, 40)] == expected[stop:]
+        before = [number for number in range(stop - stop % 8, stop) if expected[number] is None]
+        kept = ThumbnailState.of(frames[before[-1]].left) if before else None
+        assert choose(frames, options, start=stop, kept=kept) == expected[stop:]
 
 
 def test_each_block_begins_anew():
     image = boxes(9)
-    selection = BlockSelection(SelectionOptions(block=4))
-    found = [selection.judge(position, pair(noisy(image, 1, position))) for position in range(8)]
+    found = choose([pair(noisy(image, 1, seed)) for seed in range(8)], SelectionOptions(block=4))
     assert found == [None, NEAR_DUPLICATE, NEAR_DUPLICATE, NEAR_DUPLICATE] * 2
 
 
 def test_a_dropped_frame_is_not_what_the_next_is_compared_with():
-    selection = BlockSelection(SelectionOptions())
     image = boxes(10)
     views = [image, np.zeros_like(image), cv2.GaussianBlur(boxes(11), (0, 0), 3), image]
-    assert [selection.judge(number, pair(view)) for number, view in enumerate(views)] == [
-        None, UNDEREXPOSED, BLURRED, NEAR_DUPLICATE,
-    ]  # fmt: skip
+    reasons = choose([pair(view) for view in views], SelectionOptions())
+    assert reasons == [None, UNDEREXPOSED, BLURRED, NEAR_DUPLICATE]
 
 
 def test_every_limit_can_be_switched_off():
     off = SelectionOptions(
         near_duplicate_levels=None, max_edge_px=None, max_dark=None, max_bright=None, max_border=None
     )
-    selection = BlockSelection(off)
     sharp = boxes(12)
-    for number, (change, _) in enumerate(CASES.values()):
-        assert selection.judge(number, pair(np.ascontiguousarray(change(sharp)))) is None
+    views = [np.ascontiguousarray(change(sharp)) for change, _ in CASES.values()]
+    assert choose([pair(view) for view in [*views, sharp, sharp]], off) == [None] * (len(views) + 2)
 
 
 @pytest.mark.parametrize(("options", "message"), [
@@ -249,7 +248,7 @@ def test_every_limit_can_be_switched_off():
 ])  # fmt: skip
 def test_limits_that_make_no_sense(options, message):
     with pytest.raises(UserError, match=message):
-        BlockSelection(SelectionOptions(**options))
+        Selection(SelectionOptions(**options))
 
 
 @pytest.mark.parametrize(("folder", "every"), [
@@ -257,18 +256,15 @@ def test_limits_that_make_no_sense(options, message):
 ])  # fmt: skip
 def test_no_real_frame_is_dropped(shared_data, folder, every):
     source = open_source(shared_data / folder)
-    selection = BlockSelection(SelectionOptions())
-    for index in range(0, len(source), every):
-        assert selection.judge(index, source.read(index).pair) is None, source.name(index)
+    frames = [source.read(index).pair for index in range(0, len(source), every)]
+    assert choose(frames, SelectionOptions()) == [None] * len(frames)
 
 
 def test_consecutive_real_frames_and_a_standing_copy(shared_data):
     source = open_source(shared_data / "video/kitti_odom_seq_1")
     frames = [source.read(index).pair for index in range(20, 24)]
     standing = [pair(noisy(frames[3].left, 3, seed), noisy(frames[3].right, 3, seed + 10)) for seed in range(3)]
-    selection = BlockSelection(SelectionOptions())
-    found = [selection.judge(number, frame) for number, frame in enumerate([*frames, *standing])]
-    assert found == [None] * 4 + [NEAR_DUPLICATE] * 3
+    assert choose([*frames, *standing], SelectionOptions()) == [None] * 4 + [NEAR_DUPLICATE] * 3
 
 
 @pytest.mark.parametrize("folder", ["video/kitti_odom_seq_1", "video/stereodemo_oakd_stills"])
