@@ -16,6 +16,7 @@ import numpy as np
 from stereo.errors import UserError
 from stereo.pair import StereoPair, decode_raw, read_bytes, to_rgb8
 from stereo.rig_files import rig_beside
+from stereo.source_options import SourceOptions
 from stereo.sources import IMAGE_SUFFIXES, Frame, StereoSource
 
 VIEW_FOLDERS = (
@@ -99,7 +100,7 @@ class ImagePairs(StereoSource):
     """Pairs of image files; a frame whose one view is missing, or unreadable, is a frame with a problem.
 
     Args:
-        kind: "two_folders" or "image_folder".
+        kind: "two_folders", "image_folder", or a data set's.
         folders: where they come from.
         left, right: frame name → file.
     """
@@ -119,19 +120,31 @@ class ImagePairs(StereoSource):
             )
 
     @classmethod
-    def two_folders(cls, path: Path, right: Path | None) -> ImagePairs:
+    def open_two(cls, path: Path, right: Path | None, options: SourceOptions) -> ImagePairs:
+        """See `stereo.sources.OPENERS`."""
+        return cls.two_folders(path, right)
+
+    @classmethod
+    def open_folder(cls, path: Path, right: Path | None, options: SourceOptions) -> ImagePairs:
+        """See `stereo.sources.OPENERS`."""
+        return cls.image_folder(path)
+
+    @classmethod
+    def two_folders(cls, path: Path, right: Path | None, *, kind: str = "two_folders") -> ImagePairs:
         """Match by file name without suffix. A KITTI `calib.txt` beside the folders gives the rig.
 
         Args:
             path: the left folder; or, without `right`, the folder that holds both.
+            kind: what the source calls itself; other kinds bring their own rig.
         """
         folders = (path, right) if right is not None else view_folders(path)
         if folders is None:
             known = ", ".join("/".join(pair) for pair in VIEW_FOLDERS)
             raise UserError("no two view folders in there", where=path, fix=f"known names: {known}; or use --right")
         left_files, right_files = ({image.stem: image for image in images_in(folder)} for folder in folders)
-        pairs = cls("two_folders", list(folders), left_files, right_files)
-        pairs.rig = rig_beside(folders[0])
+        pairs = cls(kind, list(folders), left_files, right_files)
+        if kind == "two_folders":
+            pairs.rig = rig_beside(folders[0])
         return pairs
 
     @classmethod

@@ -1,4 +1,4 @@
-"""Every way a stereo stream arrives: image folders, two folders, a side-by-side video, two videos.
+"""Every way a stereo stream arrives: image folders, videos, recordings of robots, data sets.
 
 A source is a numbered sequence of frames. A frame that cannot be read is not the end: it comes back with its problem,
 and the next one follows. `open_source` finds out what a path is.
@@ -9,14 +9,35 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal
 
-from stereo.errors import UserError
+from stereo.calibration_model import StereoCalibration
 from stereo.pair import Rig, StereoPair
+from stereo.source_options import SourceOptions
 
-Kind = Literal["auto", "image_folder", "two_folders", "side_by_side_video", "two_videos"]
+Kind = Literal[
+    "auto", "image_folder", "two_folders", "side_by_side_video", "two_videos", "kitti_raw", "kitti_odometry", "euroc",
+    "bag", "middlebury", "eth3d", "kitti_stereo", "sceneflow",
+]  # fmt: skip
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".webp")
+
+# Kind → how it is opened: `(path, right, options) -> StereoSource`. By name, because those modules import this one.
+OPENERS: dict[str, str] = {
+    "image_folder": "stereo.image_sources:ImagePairs.open_folder",
+    "two_folders": "stereo.image_sources:ImagePairs.open_two",
+    "side_by_side_video": "stereo.video_sources:SideBySideVideo.open",
+    "two_videos": "stereo.video_sources:TwoVideos.open",
+    "kitti_raw": "stereo.kitti_sources:open_raw",
+    "kitti_odometry": "stereo.kitti_sources:open_odometry",
+    "euroc": "stereo.euroc_sources:open_euroc",
+    "bag": "stereo.bag_sources:open_bag",
+    "middlebury": "stereo.benchmark_sources:open_middlebury",
+    "eth3d": "stereo.benchmark_sources:open_eth3d",
+    "kitti_stereo": "stereo.benchmark_sources:open_kitti_stereo",
+    "sceneflow": "stereo.benchmark_sources:open_sceneflow",
+}
 
 
 @dataclass(frozen=True)
@@ -43,11 +64,16 @@ class Frame:
 class StereoSource(ABC):
     """A numbered sequence of stereo frames.
 
-    `read` takes any index, but reading in rising order is what it is fast at. Not safe to share between threads.
+    `read` takes any index, but reading in rising order is what it is fast at; both give the same images. What is
+    kept in memory is where the frames are, never frames. Not safe to share between threads.
     """
 
     kind: str
     rig: Rig | None = None
+    # How the images were taken, where the source tells it: what is needed to rectify them.
+    calibration: StereoCalibration | None = None
+    # Whether the images are rectified already; None when the source does not tell.
+    rectified: bool | None = None
 
     @abstractmethod
     def __len__(self) -> int:
@@ -77,54 +103,34 @@ class StereoSource(ABC):
         return (self.read(index) for index in range(len(self)))
 
 
-def find_kind(path: Path, right: Path | None) -> Kind:
-    """What a path (and a second one for the right view) is.
-
-    Raises:
-        UserError: nothing there, or the two do not go together.
-    """
-    for each in (path, right):
-        if each is not None and not each.exists():
-            raise UserError("no such source", where=each, fix="give a folder of images or a video file")
-        if each is not None and each.is_file() and each.suffix.lower() in IMAGE_SUFFIXES:
-            raise UserError("is a single image", where=each, fix="give the folder it is in")
-    if path.is_dir():
-        if right is None:
-            from stereo.image_sources import view_folders
-
-            return "two_folders" if view_folders(path) else "image_folder"
-        if not right.is_dir():
-            raise UserError("the left view is a folder, so this must be one too", where=right)
-        return "two_folders"
-    if right is not None and right.is_dir():
-        raise UserError("the left view is a file, so this must be one too", where=right)
-    return "side_by_side_video" if right is None else "two_videos"
-
-
-def open_source(path: Path | str, *, right: Path | str | None = None, kind: Kind = "auto") -> StereoSource:
+def open_source(
+    path: Path | str,
+    *,
+    right: Path | str | None = None,
+    kind: Kind = "auto",
+    options: SourceOptions | None = None,
+) -> StereoSource:
     """Open a stereo stream.
 
     Args:
-        path: a folder with both views, the folder of the left view, a side-by-side video, or the left video.
+        path: what `stereo.source_kinds` knows: a folder of images or of a data set, a video, a bag.
         right: the folder or video of the right view, when it is apart.
         kind: what it is; "auto" finds out.
+        options: how it is read.
 
     Raises:
         UserError: nothing there, nothing usable in it, or not of the kind that was asked for.
     """
-    # Here, because both modules import this one.
-    from stereo.image_sources import ImagePairs
-    from stereo.video_sources import SideBySideVideo, TwoVideos
+    from stereo.source_kinds import check_kind, find_kind
 
     path, right = Path(path), Path(right) if right is not None else None
-    found = find_kind(path, right)
-    kind = found if kind == "auto" else kind
-    if kind in ("two_folders", "two_videos") and right is None and kind != found:
-        raise UserError(f"kind {kind} needs the right view", where=path, fix="give it with --right")
-    if (kind in ("side_by_side_video", "two_videos")) != path.is_file():
-        raise UserError(f"is not of kind {kind}", where=path, fix=f"leave --kind out, or use --kind {found}")
-    if kind == "side_by_side_video":
-        return SideBySideVideo(path)
-    if kind == "two_videos" and right is not None:
-        return TwoVideos(path, right)
-    return ImagePairs.two_folders(path, right) if kind == "two_folders" else ImagePairs.image_folder(path)
+    if kind == "auto":
+        kind = find_kind(path, right)
+    else:
+        check_kind(kind, path, right)
+    module, _, name = OPENERS[kind].partition(":")
+    opener: Any = import_module(module)
+    for part in name.split("."):
+        opener = getattr(opener, part)
+    source: StereoSource = opener(path, right, options or SourceOptions())
+    return source

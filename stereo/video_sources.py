@@ -1,108 +1,38 @@
-"""Stereo streams that are video files, decoded by OpenCV: one with both views side by side, or one per view.
-
-Frames are decoded in order, because seeking in a compressed or damaged file lands elsewhere. After a frame that cannot
-be decoded its successor's time stamp tells how many were lost, so that numbering stays right and the two views of two
-files stay together.
-"""
+"""Stereo streams that are video files: one with both views side by side, or one per view."""
 
 from __future__ import annotations
 
-import os
+import logging
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 
 from stereo.errors import UserError
 from stereo.pair import Image, StereoPair
+from stereo.source_options import Layout, SourceOptions
 from stereo.sources import Frame, StereoSource
+from stereo.stamps import match_stamps, nearest
+from stereo.video_reader import ENDED, VideoReader
 
-UNREADABLE = "frame cannot be decoded"
 APART = "views are not simultaneous"
 
+log = logging.getLogger(__name__)
 
-class VideoReader:
-    """One video file, read in order.
 
-    Args:
-        path: the file.
-
-    Raises:
-        UserError: OpenCV cannot open it, or it promises no frames.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        # FFmpeg would write its complaints about broken frames through the progress bar; we count those frames.
-        os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
-        self._open()
-        self.count = int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT))
-        self.fps = float(self._capture.get(cv2.CAP_PROP_FPS))
-        self.width = int(self._capture.get(cv2.CAP_PROP_FRAME_WIDTH))
-        self.height = int(self._capture.get(cv2.CAP_PROP_FRAME_HEIGHT))
-        if self.count < 1:
-            raise UserError("the video tells no number of frames", where=path, fix="convert it to mp4 or mkv")
-
-    def _open(self) -> None:
-        self._capture = cv2.VideoCapture(str(self.path))
-        if not self._capture.isOpened():
-            raise UserError(
-                "OpenCV cannot open this as a video",
-                where=self.path,
-                fix="is it truncated? convert it to mp4, or copy again",
-            )
-        self._next, self._lost, self._first_ms = 0, False, None
-        self._held: tuple[int, Image, float] | None = None
-        self._passed = -1  # the last frame that was decoded and let go
-
-    def read(self, index: int) -> tuple[Image, float] | None:
-        """The frame with this number as uint8 H×W×3 RGB and its time in ms since the first; None when it is lost."""
-        if index <= self._passed:
-            self._capture.release()
-            self._open()
-        while self._held is None or self._held[0] < index:
-            if self._held is None and self._next > index:
-                return None
-            self._advance(wanted=index)
-        number, image, time_ms = self._held
-        return (image, time_ms) if number == index else None
-
-    def _advance(self, *, wanted: int) -> None:
-        """Decode one more frame into `_held`; a failure only moves the number on."""
-        if self._held is not None:
-            self._passed, self._held = self._held[0], None
-        number = self._next
-        self._next += 1
-        if not self._capture.grab():
-            self._lost = True
-            return
-        time_ms = float(self._capture.get(cv2.CAP_PROP_POS_MSEC))
-        if self._first_ms is None:
-            self._first_ms = time_ms if number == 0 else 0.0
-        if self._lost and self.fps > 0:
-            number = max(number, round((time_ms - self._first_ms) * self.fps / 1000))
-            self._next = number + 1
-            self._lost = False
-        if number < wanted:
-            self._passed = number
-            return
-        done, image = self._capture.retrieve()
-        if not done:
-            self._lost = True
-            return
-        if image.dtype != np.uint8 or image.ndim != 3:
-            raise UserError(
-                f"frames decode to {image.dtype} {image.shape}", where=self.path, fix="convert to 8-bit video"
-            )
-        self._held = (number, np.ascontiguousarray(image[:, :, ::-1], dtype=np.uint8), time_ms - self._first_ms)
-
-    def close(self) -> None:
-        """Release the decoder."""
-        self._capture.release()
+def lost(index: int, name: str, why: str, *where: Path) -> Frame:
+    """A frame without a pair; `why` is the kind of problem, with details behind a colon."""
+    paths = " and ".join(map(str, where))
+    return Frame(index, name, reason=why.partition(":")[0], problem=f"{paths}: frame {index}: {why}")
 
 
 class SideBySideVideo(StereoSource):
     """One video whose left half is the left view.
+
+    Args:
+        path: the file.
+        layout: "half" when each view was squeezed to half its width: it is stretched to the width of the whole.
 
     Raises:
         UserError: not a video, or its width is odd.
@@ -110,14 +40,26 @@ class SideBySideVideo(StereoSource):
 
     kind = "side_by_side_video"
 
-    def __init__(self, path: Path) -> None:
-        self._video = VideoReader(path)
-        if self._video.width % 2:
+    def __init__(self, path: Path, *, layout: Layout = "full") -> None:
+        self._video, self._layout = VideoReader(path), layout
+        width, height = self._video.width, self._video.height
+        if width % 2:
             raise UserError(
-                f"the width {self._video.width} is odd, so it has no two halves",
+                f"the width {width} is odd, so it has no two halves",
                 where=path,
                 fix="is it really side by side? crop it to an even width, or give the right video with --right",
             )
+        # How the picture content is distributed does not tell: squeezed and natural images overlap in it by far.
+        if layout == "full" and width // 2 < height:
+            log.warning(
+                "%s: each view is %dx%d, narrower than it is tall: if things look thin in it, the views were squeezed "
+                "to half their width; then give --source.layout half", path, width // 2, height,
+            )  # fmt: skip
+
+    @classmethod
+    def open(cls, path: Path, right: Path | None, options: SourceOptions) -> SideBySideVideo:
+        """See `stereo.sources.OPENERS`."""
+        return cls(path, layout=options.layout)
 
     def __len__(self) -> int:
         return self._video.count
@@ -128,21 +70,32 @@ class SideBySideVideo(StereoSource):
     def paths(self) -> list[Path]:
         return [self._video.path]
 
+    def describe(self) -> dict[str, Any]:
+        return super().describe() | ({"layout": self._layout} if self._layout != "full" else {})
+
     def close(self) -> None:
         self._video.close()
 
     def read(self, index: int) -> Frame:
         name = self.name(index)
-        found = self._video.read(index)
-        if found is None:
-            return Frame(index, name, reason=UNREADABLE, problem=f"{self._video.path}: frame {index} cannot be decoded")
-        image, half = found[0], found[0].shape[1] // 2
-        left, right = np.ascontiguousarray(image[:, :half]), np.ascontiguousarray(image[:, half:])
+        image = self._video.read(index)
+        if isinstance(image, str):
+            return lost(index, name, image, self._video.path)
+        half = image.shape[1] // 2
+        left, right = self._view(image[:, :half]), self._view(image[:, half:])
         return Frame(index, name, StereoPair(left, right, name, rig=self.rig))
+
+    def _view(self, half: Image) -> Image:
+        if self._layout == "half":
+            half = cv2.resize(half, (2 * half.shape[1], half.shape[0]), interpolation=cv2.INTER_CUBIC).astype(np.uint8)
+        return np.ascontiguousarray(half)
 
 
 class TwoVideos(StereoSource):
-    """One video per view, with the same frame rate, started together.
+    """One video per view, started together; frames belong together by their time since the first one.
+
+    A frame is a left frame with its right one. A frame of either video that the other one has no partner for is a
+    frame with a problem, in the place where it belongs.
 
     Raises:
         UserError: one is not a video, or they differ in size or frame rate.
@@ -161,10 +114,38 @@ class TwoVideos(StereoSource):
                 fix="give rectified videos of one size",
             )
         if abs(first.fps - second.fps) > 0.01 * max(first.fps, second.fps):
-            raise UserError(f"the left video has {first.fps:g} frames/s but the right one {second.fps:g}", where=left)
+            raise UserError(
+                f"the left video has {first.fps:g} frames/s but the right one {second.fps:g}",
+                where=left,
+                fix="give two videos that were recorded together; drop frames of the faster one",
+            )
+        self._times_us = tuple(
+            np.array([round(1000 * video.index.time_ms(index)) for index in range(video.count)], np.int64)
+            for video in self._videos
+        )
+        self._frames = self._pair_up()
+
+    @classmethod
+    def open(cls, path: Path, right: Path | None, options: SourceOptions) -> TwoVideos:
+        """See `stereo.sources.OPENERS`."""
+        if right is None:
+            raise UserError("kind two_videos needs the right view", where=path, fix="give it with --right")
+        return cls(path, right)
+
+    def _pair_up(self) -> list[tuple[int, int]]:
+        """(left frame, right frame) in the order of time, -1 where one has no partner."""
+        left, right = self._times_us
+        steps = np.concatenate([np.diff(left), np.diff(right)])
+        partner = match_stamps(left, right, 0.5 * float(np.median(steps)) if len(steps) else 0.0)
+        alone = np.setdiff1d(np.arange(len(right)), partner)
+        times = np.concatenate([left, right[alone]])
+        frames = np.concatenate(
+            [np.stack([np.arange(len(left)), partner], 1), np.stack([np.full(len(alone), -1), alone], 1)]
+        )
+        return [(int(first), int(second)) for first, second in frames[np.argsort(times, kind="stable")]]
 
     def __len__(self) -> int:
-        return max(video.count for video in self._videos)
+        return len(self._frames)
 
     def name(self, index: int) -> str:
         return f"{index:06d}"
@@ -178,12 +159,23 @@ class TwoVideos(StereoSource):
 
     def read(self, index: int) -> Frame:
         name = self.name(index)
-        found = [video.read(index) for video in self._videos]
-        left, right = found
-        if left is None or right is None:
-            lost = " and ".join(str(video.path) for video, frame in zip(self._videos, found, strict=True) if not frame)
-            return Frame(index, name, reason=UNREADABLE, problem=f"{lost}: frame {index} cannot be decoded")
-        apart_ms = abs(left[1] - right[1])
-        if apart_ms * self._videos[0].fps / 1000 > 0.5:
-            return Frame(index, name, reason=APART, problem=f"frame {index}: the views are {apart_ms:.1f} ms apart")
-        return Frame(index, name, StereoPair(left[0], right[0], name, rig=self.rig))
+        numbers = self._frames[index]
+        if -1 in numbers:
+            return self._without_partner(index, name)
+        left, right = (video.read(number) for video, number in zip(self._videos, numbers, strict=True))
+        if isinstance(left, str) or isinstance(right, str):
+            broken = [
+                video.path for video, view in zip(self._videos, (left, right), strict=True) if isinstance(view, str)
+            ]
+            return lost(index, name, left if isinstance(left, str) else str(right), *broken)
+        return Frame(index, name, StereoPair(left, right, name, rig=self.rig))
+
+    def _without_partner(self, index: int, name: str) -> Frame:
+        here = 0 if self._frames[index][0] >= 0 else 1
+        video, times = self._videos[1 - here], self._times_us[1 - here]
+        time_us = self._times_us[here][self._frames[index][here]]
+        if time_us > times[-1]:
+            return lost(index, name, f"{ENDED}: after {video.count} frames", video.path)
+        apart_ms = abs(float(times[nearest(np.array([time_us]), times)[0]] - time_us)) / 1000
+        why = f"{APART}: the nearest frame is {apart_ms:.1f} ms from the other view's"
+        return lost(index, name, why, video.path)

@@ -130,8 +130,9 @@ def test_broken_frame_in_the_middle_of_a_video_is_one_lost_frame(tmp_path):
     path = write_video(tmp_path / "clip.avi", [side_by_side(number) for number in range(8)], "png ")
     break_frame(path, 3, 8)
     frames = list(open_source(path))
-    lost = [frame.index for frame in frames if frame.reason == "frame cannot be decoded"]
-    assert lost in ([3], [3, 4]), "FFmpeg's threads may drop the packet behind the broken one too"
+    lost = [frame.index for frame in frames if frame.pair is None]
+    assert lost in ([3], [3, 4]), "FFmpeg's PNG parser may take the packet behind the broken one for its end"
+    assert frames[3].reason == "frame cannot be decoded"
     for number in {*range(8)} - {*lost}:
         np.testing.assert_allclose(frames[number].pair.left.mean((0, 1)), view(number, "left")[0, 0], atol=3)
     again = open_source(path)
@@ -196,36 +197,6 @@ def test_names_stay_apart_when_made_plain(tmp_path):
     names = [source.name(index) for index in range(3)]
     assert len(set(names)) == 3
     assert not any(" " in name or "+" in name for name in names)
-
-
-def test_a_gap_of_several_frames_is_read_without_starting_over(tmp_path, monkeypatch):
-    path = write_video(tmp_path / "clip.avi", [side_by_side(number) for number in range(8)])
-    source = open_source(path)
-    capture, opened = source._video._capture, []
-
-    class Gap:
-        """The video with frames 3 to 5 missing: one failed grab, then frame 6."""
-
-        def __init__(self):
-            self.number = -1
-
-        def grab(self):
-            self.number += 1
-            if self.number == 3:
-                assert all(capture.grab() for _ in range(3))
-                return False
-            return capture.grab()
-
-        def __getattr__(self, name):
-            return getattr(capture, name)
-
-    monkeypatch.setattr(source._video, "_capture", Gap())
-    monkeypatch.setattr(source._video, "_open", lambda: opened.append(1))
-    frames = list(source)
-    assert [frame.index for frame in frames if frame.pair is None] == [3, 4, 5]
-    for number in (2, 6, 7):
-        np.testing.assert_allclose(frames[number].pair.left.mean((0, 1)), view(number, "left")[0, 0], atol=3)
-    assert not opened
 
 
 def test_what_is_no_source_is_told(tmp_path):
