@@ -29,9 +29,8 @@ def visible_in_right(disparity: Disparity) -> Mask:
 
     Every pixel is carried to the column where it lands in the right view, x - d rounded. It is hidden where a pixel
     that is nearer by more than 1 px of disparity lands in the same column, and outside where it lands beyond the right
-    view. Of the pixels of a row that land in one column the rightmost is the nearest, as x = column + d: carried from
-    left to right, the last one stands in front, and no depth buffer is needed. A surface that gains more than half a
-    pixel of disparity per pixel is squeezed so much that it hides parts of itself.
+    view. A surface that gains more than half a pixel of disparity per pixel is squeezed so much that it hides parts of
+    itself.
 
     Args:
         disparity: of the left view, float32 H×W px; NaN is not visible.
@@ -44,12 +43,12 @@ def visible_in_right(disparity: Disparity) -> Mask:
     place = np.floor(landing + np.float32(0.5)).astype(np.intp)
     place += (np.arange(height, dtype=np.intp) * (width + 1))[:, None]
     front = np.full(height * (width + 1), -np.inf, np.float32)
-    front[place] = disparity
+    carried = np.where(inside, disparity, np.float32(0))
+    np.maximum.at(front, place.ravel(), carried.ravel())
     # A surface that is stretched in the right view leaves columns open between its pixels; the wall behind it does not
     # show through.
     stretched = (place[:, 1:] - place[:, :-1] == 2) & inside[:, 1:]
-    gap = place[:, :-1][stretched] + 1
-    front[gap] = np.maximum(front[gap], disparity[:, :-1][stretched])
+    np.maximum.at(front, place[:, :-1][stretched] + 1, carried[:, :-1][stretched])
     return inside & ~(front[place] - disparity > NEARER_PX)
 
 

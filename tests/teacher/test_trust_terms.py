@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from teacher.trust_terms import photometric_agreement, visible_in_right
+from teacher.trust_terms import NOISE_VARIANCE, photometric_agreement, visible_in_right
 
 HEIGHT, WIDTH = 80, 200
 FAR = 8
@@ -156,6 +156,30 @@ def test_the_window_follows_the_disparity_across_an_edge():
     hidden = ~visible
     hidden[:, :FAR] = False
     assert np.median(agreement[hidden]) < 0.5
+
+
+def test_photometric_agreement_is_its_definition(wall):
+    """Against windows cut out one by one, with unknown pixels in most of them and whole disparities of all kinds."""
+    left, right = (rgb(view) for view in wall)
+    rng = np.random.default_rng(4)
+    disparity = rng.integers(FAR - 1, FAR + 2, (HEIGHT, WIDTH)).astype(np.float32)
+    disparity[rng.random((HEIGHT, WIDTH)) < 0.6] = NAN
+    found = photometric_agreement(left, right, disparity)
+    known = np.isfinite(disparity)
+    column = np.arange(WIDTH) - np.where(known, disparity, 0).astype(int)
+    known &= column >= 0
+    carried = np.take_along_axis(right[:, :, 0], np.maximum(column, 0), axis=1).astype(float)
+    for row, place in rng.integers(3, (HEIGHT - 3, WIDTH - 3), (200, 2)):
+        window = (slice(row - 3, row + 4), slice(place - 3, place + 4))
+        here, there = (view[window][known[window]].astype(float) for view in (left[:, :, 0], carried))
+        expected = 0.0
+        if known[row, place]:
+            covariance, *variances = (
+                (np.mean(a * b) - a.mean() * b.mean()) + NOISE_VARIANCE
+                for a, b in ((here, there), (here, here), (there, there))
+            )
+            expected = max(covariance / np.sqrt(np.prod(variances)), 0)
+        assert found[row, place] == pytest.approx(expected, abs=1e-4)
 
 
 def test_unknown_pixels_are_not_believed_and_do_not_disturb_their_neighbours(wall):
