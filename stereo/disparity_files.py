@@ -19,6 +19,7 @@ import numpy as np
 from stereo.artifacts import write_bytes
 from stereo.errors import UserError
 from stereo.pair import Disparity, decode_raw, read_bytes
+from stereo.png import png_flags
 
 PNG_LIMIT = 65535
 KITTI_SCALE = 256
@@ -93,7 +94,7 @@ def encode_kitti_png(disparity: Disparity, *, scale: int = KITTI_SCALE, compress
             )
     steps = np.rint(np.where(valid, disparity, np.float32(0)) * np.float32(scale))
     steps = np.where(valid, np.maximum(steps, 1), 0).astype(np.uint16)
-    done, data = cv2.imencode(".png", steps, [cv2.IMWRITE_PNG_COMPRESSION, compression])
+    done, data = cv2.imencode(".png", steps, png_flags(compression))
     if not done:
         raise UserError(f"OpenCV could not encode a {disparity.shape} disparity map as PNG")
     return data.tobytes()

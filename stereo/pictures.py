@@ -13,6 +13,7 @@ import numpy as np
 from stereo.artifacts import write_bytes
 from stereo.errors import UserError
 from stereo.pair import Disparity, Image
+from stereo.png import png_flags
 
 # Error classes of `error_picture`: upper bound in px and RGB, blue good to red bad (steps double, as KITTI's do).
 ERROR_STEPS_PX = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
@@ -98,7 +99,7 @@ def stacked(*images: Image) -> Image:
 def encode_png(image: Image, *, compression: int = 3) -> bytes:
     """PNG bytes of uint8 H×W×3 RGB, or of one plane uint8 H×W."""
     ordered = np.ascontiguousarray(image[:, :, ::-1]) if image.ndim == 3 else image
-    done, data = cv2.imencode(".png", ordered, [cv2.IMWRITE_PNG_COMPRESSION, compression])
+    done, data = cv2.imencode(".png", ordered, png_flags(compression))
     if not done:
         raise UserError(f"OpenCV could not encode a {image.dtype} {image.shape} picture as PNG")
     return data.tobytes()
