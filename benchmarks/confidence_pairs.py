@@ -114,7 +114,7 @@ def answer(teacher: Teacher, pair: StereoPair, *, noc: bool, perturb: bool) -> A
     if perturb:
         others = {name: perturbed_disparity(teacher, pair, name) for name in PERTURBATIONS}
         stabilities = {name: stability(output.disparity, [other]) for name, other in others.items()}
-        stabilities["both"] = stability(output.disparity, list(others.values()))
+        stabilities["both passes"] = stability(output.disparity, list(others.values()))
     truth = pair.disparity
     if noc and pair.noc is not None:
         truth = np.where(pair.noc, truth, np.float32(np.nan))

@@ -121,7 +121,7 @@ def main() -> None:
     chance = np.mean(chances, axis=0)
     print_worths(worths, (float(chance[0]), float(chance[1])))
     if options.picture:
-        drawn = [name for name in (LEFT_RIGHT, OWN, COMBINED, f"{COMBINED} + both") if name in curves]
+        drawn = [name for name in (LEFT_RIGHT, OWN, COMBINED, f"{COMBINED} + both passes") if name in curves]
         write_png(options.picture, draw_curves({name: curves[name] for name in drawn}, title=teacher.name))
         print(f"\n{options.picture}")
 

@@ -57,7 +57,7 @@ def sample(teacher: str, given: Answer, rng: np.random.Generator) -> Sample:
     error = given.error.ravel()
     known = np.flatnonzero(np.isfinite(error))
     chosen = rng.choice(known, min(PIXELS, len(known)), replace=False)
-    terms = {**given.terms, "stability": given.stabilities["both"]}
+    terms = {**given.terms, "stability": given.stabilities["both passes"]}
     # The floor keeps ranks among vetoed pixels where another term differs.
     costs = {name: -np.log(np.maximum(term.ravel()[chosen], 1e-4).astype(np.float64)) for name, term in terms.items()}
     return Sample(teacher, error[chosen].astype(np.float64), costs)
@@ -119,8 +119,8 @@ def main() -> None:
     rng = np.random.default_rng(0)
     samples = []
     for name in ("sgbm", "onnx") if options.model else ("sgbm",):
-        model = options.model if name == "onnx" else None
-        teacher = teacher_of(argparse.Namespace(**{**vars(options), "teacher": name, "model": model}))
+        network = {} if name == "onnx" else {"model": None, "threads": None}
+        teacher = teacher_of(argparse.Namespace(**{**vars(options), "teacher": name, **network}))
         for pair in pairs_of(options):
             samples.append(sample(name, answer(teacher, pair, noc=False, perturb=True), rng))
     teachers = sorted({one.teacher for one in samples})
