@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import ClassVar, Literal
 
 from stereo.options import positional
+from stereo.selection_options import CheckOptions, SelectionOptions
+from stereo.source_options import SourceOptions
 from stereo.sources import Kind
+from teacher.run_options import RunOptions
+from teacher.trust_options import TrustOptions
 
 # How the right view's disparity is found for the left-right check: in one batch with the left one's, sharing the
 # features, or by a second pass over mirrored images.
@@ -98,27 +102,49 @@ class LabelConfig:
     """Options of `stereodistill label`.
 
     Args:
-        source: a folder of stereo images, a side-by-side video, or the left folder or video of two.
+        source: a folder of stereo images or of a data set, a video with both views side by side, a ROS bag or MCAP
+            file, or the left folder or video of two.
         out: folder of the label set; an interrupted one is resumed.
         right: folder or video of the right view, when it is apart.
-        kind: what the source is; auto finds out.
+        kind: what the source is (also --source.kind); auto finds out.
+        reading: how it is read (also --source.OPTION).
+        calibration: file with the cameras' calibration, to rectify the images with; a source that brings one along and
+            is known not to be rectified is rectified with that.
+        check: what is checked on a sample of its frames before anything is labelled.
+        force: label a source that does not pass the check; the manifest says so.
+        select: which frames are worth a label.
         limit: label at most this many frames.
         stride: label every n-th frame.
         links: link the source's images into the label set where that is possible, instead of writing copies.
         keep_threshold: pixels of at least this confidence count as kept; recorded for the training.
         pictures: how many previews to draw.
+        trust: how confidence is made, and when a frame is not trusted.
+        run: how many processes label (also --devices, --nodes, --verify).
         teacher: the teacher.
     """
 
-    shorthands: ClassVar[dict[str, str]] = {"teacher": "teacher.name"}
+    shorthands: ClassVar[dict[str, str]] = {
+        "teacher": "teacher.name",
+        "source.kind": "kind",
+        "source.right": "right",
+        **{f"source.{field.name}": f"reading.{field.name}" for field in fields(SourceOptions)},
+        **{option.name: f"run.{option.name}" for option in fields(RunOptions)},
+    }
 
     source: str = positional()
     out: str = field(kw_only=True)
     right: str | None = field(default=None, kw_only=True)
     kind: Kind = field(default="auto", kw_only=True)
+    reading: SourceOptions = field(default_factory=SourceOptions, kw_only=True)
+    calibration: str | None = field(default=None, kw_only=True)
+    check: CheckOptions = field(default_factory=CheckOptions, kw_only=True)
+    force: bool = field(default=False, kw_only=True)
+    select: SelectionOptions = field(default_factory=SelectionOptions, kw_only=True)
     limit: int | None = field(default=None, kw_only=True)
     stride: int = field(default=1, kw_only=True)
     links: bool = field(default=True, kw_only=True)
     keep_threshold: float = field(default=0.5, kw_only=True)
     pictures: int = field(default=4, kw_only=True)
+    trust: TrustOptions = field(default_factory=TrustOptions, kw_only=True)
+    run: RunOptions = field(default_factory=RunOptions, kw_only=True)
     teacher: TeacherOptions = field(default_factory=TeacherOptions, kw_only=True)

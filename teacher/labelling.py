@@ -9,22 +9,27 @@ import logging
 import os
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from stereo.artifacts import sha256_file
 from stereo.errors import UserError
 from stereo.label_set_writer import LabelSetWriter, full_identity
+from stereo.pair import Rig
 from stereo.progress import progress
+from stereo.rectification import Rectifier
 from stereo.sources import StereoSource, open_source
 from teacher.config import LabelConfig
+from teacher.labelling_input import check_input, open_rectifier
 from teacher.labelling_loop import Labelling, Share, Timing, ahead, prepared_frames
 from teacher.labelling_preview import preview_frames
 from teacher.labelling_steps import Steps
 from teacher.protocol import Teacher
 from teacher.registry import open_teacher
 from teacher.run_options import RunOptions
+from teacher.trust import weights_of
+from teacher.trust_options import check_trust
 
 log = logging.getLogger(__name__)
 
@@ -54,6 +59,8 @@ class Task:
         indexes: the frames to label, of all processes.
         teacher: opened.
         steps: what is done to a frame.
+        rectifier: what rectifies the images, None when they are rectified.
+        checked: what the check of the source found, None when nothing was checked.
     """
 
     config: LabelConfig
@@ -61,18 +68,31 @@ class Task:
     indexes: Sequence[int]
     teacher: Teacher
     steps: Steps
+    rectifier: Rectifier | None
+    checked: dict[str, Any] | None
 
     @classmethod
     def open(cls, config: LabelConfig) -> Task:
-        """Open source and teacher.
+        """Open source and teacher, and check the source.
 
         Raises:
-            UserError: no such source or teacher, or options out of range.
+            UserError: no such source or teacher, options out of range, or images that cannot be labelled.
         """
-        source = open_source(config.source, right=config.right, kind=config.kind)
+        check_trust(config.trust)
+        source = open_source(config.source, right=config.right, kind=config.kind, options=config.reading)
         indexes = chosen_frames(config, len(source))
+        rectifier = open_rectifier(config, source, indexes)
+        checked = check_input(config, source, indexes, rectifier)
         teacher = open_teacher(config.teacher)
-        return cls(config, source, indexes, teacher, Steps(teacher))
+        steps = Steps(
+            teacher, trust=config.trust, keep_threshold=config.keep_threshold, select=config.select, rectifier=rectifier
+        )
+        return cls(config, source, indexes, teacher, steps, rectifier, checked)
+
+    @property
+    def rig(self) -> Rig | None:
+        """The cameras of the labelled pairs."""
+        return self.source.rig if self.rectifier is None else self.rectifier.rig
 
     def share(self, rank: int = 0, world: int = 1) -> Share:
         """What falls to one of `world` processes."""
@@ -81,7 +101,13 @@ class Task:
     @property
     def description(self) -> dict[str, Any]:
         """What the labels depend on."""
-        return {"source": self.source.describe(), "teacher": self.teacher.describe()}
+        return {
+            "source": self.source.describe(),
+            "rectification": None if self.rectifier is None else self.rectifier.describe(),
+            "selection": asdict(self.config.select),
+            "teacher": self.teacher.describe(),
+            "trust": {**asdict(self.config.trust), "weights": weights_of(self.config.trust)},
+        }
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -90,7 +116,7 @@ class Task:
             self.description,
             max_disp=self.teacher.max_disp,
             keep_threshold=self.config.keep_threshold,
-            rig=self.source.rig,
+            rig=self.rig,
         )
 
     def make_set(self, *, verify: bool) -> LabelSetWriter:
@@ -110,7 +136,7 @@ class Task:
             keep_threshold=self.config.keep_threshold,
             made_from={"teacher weights": description["teacher"].get("weights_sha256")},
             config=self.config,
-            rig=self.source.rig,
+            rig=self.rig,
         )
         if verify:
             writer.verify()
@@ -161,7 +187,7 @@ def label(config: LabelConfig, run: RunOptions | None = None) -> Path | None:
     Raises:
         UserError: no such source or teacher, a set with other settings, a full disk, or not one usable frame.
     """
-    run = run or RunOptions()
+    run = run or config.run
     devices, nodes = processes(run)
     if devices * nodes > 1:
         from teacher.labelling_ranks import label_on_ranks
@@ -193,15 +219,15 @@ def label_here(task: Task, *, verify: bool = False) -> Path:
         ):
             for frame in stream:
                 labelling.take(frame)
-        return finish(writer, task.source, [labelling.timing])
+        return finish(writer, task, [labelling.timing])
 
 
-def finish(writer: LabelSetWriter, source: StereoSource, timings: Sequence[Timing]) -> Path:
+def finish(writer: LabelSetWriter, task: Task, timings: Sequence[Timing]) -> Path:
     """Close the set and say what is in it.
 
     Args:
         writer: of the set.
-        source: what was labelled.
+        task: what was labelled.
         timings: of every process.
 
     Raises:
@@ -214,11 +240,15 @@ def finish(writer: LabelSetWriter, source: StereoSource, timings: Sequence[Timin
     if not totals["frames"]:
         raise UserError(
             f"not one frame could be labelled; the first one: {writer.first_problem() or 'the source is empty'}",
-            where=source.paths()[0],
+            where=task.source.paths()[0],
             fix="check the source",
         )
-    videos = {str(path): sha256_file(path) for path in source.paths() if path.is_file()}
-    content = {"source_frames": len(source), "timing": [timing.record() for timing in timings]}
+    videos = {str(path): sha256_file(path) for path in task.source.paths() if path.is_file()}
+    content = {
+        "source_frames": len(task.source),
+        "check": task.checked,
+        "timing": [timing.record() for timing in timings],
+    }
     path = writer.finish(content, made_from=videos, totals=totals)
     for timing in timings:
         if timing.idle_pct is not None:

@@ -130,7 +130,7 @@ class RankLabelling(pl.LightningModule):
         self._writer.close()
         timings = gathered(self._labelling.timing)
         if self._owner is not None:
-            self.made = finish(self._owner, self._task.source, timings)
+            self.made = finish(self._owner, self._task, timings)
 
     def on_exception(self, exception: BaseException) -> None:
         """Remember Ctrl-C, which Lightning turns into an exit."""

@@ -7,15 +7,22 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 
+from stereo.errors import UserError
+from stereo.frame_selection import Selection, ThumbnailState
 from stereo.pair import Disparity, StereoPair
+from stereo.rectification import Rectifier
+from stereo.selection_options import SelectionOptions
 from stereo.sources import Frame
 from teacher.protocol import Teacher
+from teacher.trust import KEEP_THRESHOLD, trusted
+from teacher.trust_options import TrustOptions
 
 # Frames are shared out among processes in blocks of this many, whatever the number of processes. More would leave
 # processes without work on short sources; fewer would keep more near-duplicates, which are looked for within a block.
@@ -53,38 +60,70 @@ class FrameLabel:
 
 
 class Steps:
-    """The steps of one labelling.
+    """The steps of one labelling: rectify, choose, match, trust.
 
-    What `prepare` says of a frame may depend on the frames of its block that were kept before it, and on nothing else:
+    What `prepare` says of a frame depends on the frames of its block that were kept before it, and on nothing else:
     blocks are shared out among processes, and a block may be begun by one run and ended by another.
 
     Args:
         teacher: gives the labels.
+        trust: how confidence is made.
+        keep_threshold: confidence from which on a pixel counts as trusted.
+        select: which frames are worth a label; None takes all.
+        rectifier: makes pairs of a raw rig's images; None takes them as they are.
 
     Attributes:
         remembers: whether `prepare` looks at frames that were kept before.
         block: frames of a block.
     """
 
-    remembers = False
-    block = BLOCK_FRAMES
-
-    def __init__(self, teacher: Teacher) -> None:
-        self.teacher = teacher
+    def __init__(
+        self,
+        teacher: Teacher,
+        *,
+        trust: TrustOptions | None = None,
+        keep_threshold: float = KEEP_THRESHOLD,
+        select: SelectionOptions | None = None,
+        rectifier: Rectifier | None = None,
+    ) -> None:
+        self.teacher, self.trust, self.keep_threshold = teacher, trust or TrustOptions(), keep_threshold
+        self._rectifier = rectifier
+        self._selection = Selection(select) if select is not None else None
+        self._kept: ThumbnailState | None = None
+        self.remembers = select is not None and select.near_duplicate_levels is not None
+        self.block = BLOCK_FRAMES if select is None else select.block
 
     def begin_block(self) -> None:
         """Forget the frames that were kept before."""
-        return
+        self._kept = None
 
     def remember(self, frame: Frame) -> None:
         """Take note of the last frame of the block that an earlier run kept."""
-        return
+        ready = self._rectified(frame)
+        if ready.pair is not None:
+            self._kept = ThumbnailState.of(ready.pair.left)
 
     def prepare(self, frame: Frame) -> Prepared:
         """Make a frame ready for the teacher, or say why it is left out."""
-        return Prepared(frame)
+        frame = self._rectified(frame)
+        if frame.pair is None or self._selection is None:
+            return Prepared(frame)
+        reason = self._selection.judge(frame.pair, self._kept)
+        if reason is None:
+            self._kept = ThumbnailState.of(frame.pair.left)
+        return Prepared(frame, reason)
+
+    def _rectified(self, frame: Frame) -> Frame:
+        """The frame as the teacher gets it; the files of a rectified one hold other images."""
+        if frame.pair is None or self._rectifier is None:
+            return frame
+        try:
+            return dataclasses.replace(frame, pair=self._rectifier.apply(frame.pair), files=None)
+        except UserError as error:
+            return Frame(frame.index, frame.name, reason="another size than the calibration", problem=str(error))
 
     def label(self, pair: StereoPair) -> FrameLabel:
         """Label a pair."""
-        output = self.teacher.predict(pair)
-        return FrameLabel(output.disparity, output.confidence)
+        found = trusted(self.teacher, pair, self.trust, keep_threshold=self.keep_threshold)
+        terms = found.terms if self.trust.terms else {}
+        return FrameLabel(found.disparity, found.confidence, terms, found.verdict)

@@ -131,8 +131,7 @@ def weigh(
     Raises:
         UserError: every term that this teacher gives has the weight 0.
     """
-    weights: dict[str, float] = dict(WEIGHTS)
-    weights.update((options.weights or {}).items())
+    weights = weights_of(options)
     available = available_terms(pair, output, perturbed)
     terms = {
         name: compute()
@@ -151,6 +150,13 @@ def weigh(
     share = np.count_nonzero(confidence >= keep_threshold) / confidence.size
     verdict = FEW_TRUSTED if share < options.min_trusted else None
     return TrustedLabel(output.disparity, confidence, terms, verdict)
+
+
+def weights_of(options: TrustOptions) -> dict[str, float]:
+    """The exponent of every term."""
+    weights: dict[str, float] = dict(WEIGHTS)
+    weights.update((options.weights or {}).items())
+    return weights
 
 
 def trusted(
