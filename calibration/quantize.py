@@ -31,7 +31,7 @@ from calibration.variants import CONVERTED, ROLES, describe_precision, describe_
 from deploy.onnx_stereo import read_stereo_graph
 from stereo.artifacts import MANIFEST_NAME, disk_error, make_manifest, sha256_file, write_json
 from stereo.errors import UserError
-from stereo.label_set import JOURNAL_NAME, LabelSet
+from stereo.label_set import LabelSet
 from stereo.options import parse_size
 from stereo.progress import clock
 from student.checkpoint import find_student, load_student
@@ -186,7 +186,7 @@ def compose_manifest(job: Job, folder: Path, records: list[FrameRecord]) -> dict
         made_from={
             "student": job.source_sha256,
             "label set manifest": sha256_file(job.labels.path / MANIFEST_NAME),
-            "label set journal": sha256_file(job.labels.path / JOURNAL_NAME),
+            "label set journal": job.labels.fingerprint(),
         },
         config=job.config,
         content={

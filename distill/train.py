@@ -29,7 +29,7 @@ from distill.validation import validation_scenes
 from stereo.artifacts import MANIFEST_NAME, commit, plain, read_json, sha256_file, tool_versions, write_json
 from stereo.benchmarks import load_pairs
 from stereo.errors import UserError
-from stereo.label_set import JOURNAL_NAME
+from stereo.label_set import LabelSet
 from stereo.pair import StereoPair
 
 log = logging.getLogger(__name__)
@@ -149,7 +149,7 @@ def check(config: TrainConfig) -> None:
 def make_record(config: TrainConfig) -> dict[str, Any]:
     """What the run is made from: configuration, checksums of its inputs, tools, commit."""
     # The journal lists every frame's checksums; the manifest is stamped anew whenever `label` looks at the set.
-    made_from = {str(path): sha256_file(path / JOURNAL_NAME) for path in config.data.labels}
+    made_from = {str(path): LabelSet.open(path).fingerprint() for path in config.data.labels}
     made_from |= {str(path): sha256_file(path) for path in source_files(config)}
     return {"config": plain(config), "made_from": made_from, "tools": tool_versions(), "commit": commit()}
 

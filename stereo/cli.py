@@ -53,6 +53,7 @@ VERBS: dict[str, Verb] = {
     ),
     "label": Verb("pseudo-label a stereo source", "teacher.config:LabelConfig", "teacher.labelling:label"),
     "show": Verb("look at a label set in the browser", "teacher.config:ShowConfig", "teacher.show:show"),
+    "pack": Verb("a label set as WebDataset shards", "stereo.packing:PackConfig", "stereo.packing:pack"),
     "curate": Verb(
         "drop labels that students cannot make sense of",
         "distill.curation_config:CurateConfig",

@@ -21,8 +21,7 @@ import numpy as np
 
 from stereo.artifacts import write_bytes
 from stereo.errors import UserError, require
-from stereo.journal import read_journal
-from stereo.label_set import JOURNAL_NAME, LabelledFrame, LabelSet
+from stereo.label_set import LabelledFrame, LabelSet
 from stereo.pair import Image
 from stereo.pictures import disparity_picture, gray_picture
 from stereo.progress import progress
@@ -64,8 +63,9 @@ class Card:
 
 def verdict_of(line: dict[str, Any]) -> tuple[str, str]:
     """Group and reason of a line of the journal."""
-    if "skipped" in line:
-        return NOT_LABELLED, str(line["skipped"])
+    for key in ("skipped", "dropped"):
+        if key in line:
+            return NOT_LABELLED, str(line[key])
     reason = line.get("verdict")
     return ("not trusted", str(reason)) if reason else (TRUSTED, "")
 
@@ -115,17 +115,6 @@ def card_of(line: dict[str, Any], frame: LabelledFrame | None, width: int) -> Ca
     )  # fmt: skip
 
 
-def journal_lines(labels: LabelSet) -> list[dict[str, Any]]:
-    """One line per frame, finished or skipped, in frame order; of several the last finished one counts."""
-    lines: dict[int, dict[str, Any]] = {}
-    known = set(labels.names)
-    for line in read_journal(labels.path / JOURNAL_NAME):
-        finished = "files" in line
-        if (finished and line["name"] in known) or ("skipped" in line and "files" not in lines.get(line["frame"], {})):
-            lines[line["frame"]] = line
-    return [lines[number] for number in sorted(lines)]
-
-
 def show(config: ShowConfig) -> Path:
     """Write the page; see `ShowConfig`.
 
@@ -135,8 +124,8 @@ def show(config: ShowConfig) -> Path:
     for option, value in (("limit", config.limit), ("width", config.width)):
         if value < 1:
             raise UserError(f"{value} is below 1", where=f"--{option}")
-    labels = LabelSet.open(config.labels)
-    lines = journal_lines(labels)
+    labels = LabelSet.open(config.labels, untrusted=True)
+    lines = list(labels.all_lines())
     places = {name: place for place, name in enumerate(labels.names)}
     drawn = chosen(lines, config.limit)
     cards = []

@@ -67,7 +67,7 @@ def test_names_and_messages_stay_text(page):
 def test_a_sample_covers_every_verdict():
     lines = [{"frame": number, "files": {}, "verdict": "few trusted pixels" if number % 10 == 0 else None}
              for number in range(1000)]  # fmt: skip
-    lines.append({"frame": 1000, "skipped": "blurred"})
+    lines.append({"frame": 1000, "dropped": "blurred"})
     drawn = chosen(lines, 20)
     groups = [verdict_of(line) for line in drawn]
     assert {group: groups.count(group) for group in groups} == {
