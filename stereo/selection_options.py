@@ -17,7 +17,7 @@ class CheckOptions:
     """
 
     sample: int = field(default=16, kw_only=True)
-    max_vertical_px: float = field(default=1.5, kw_only=True)
+    max_vertical_px: float = field(default=2.0, kw_only=True)
     max_rotation_deg: float = field(default=0.25, kw_only=True)
     max_zoom_pct: float = field(default=0.5, kw_only=True)
 
