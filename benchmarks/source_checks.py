@@ -5,7 +5,7 @@
 The first table has one line per source, frames judged alone: the range of every number that has a limit. The second
 has one line per damage done to the right view (or to both), all sources' frames in it: how many are refused alone, are
 warned about because nothing can be told, and pass. The third has the choice of frames for blurred, dark and other
-copies. The last has times per frame, by image size, on one thread.
+copies. The last has CPU times per frame, by image size, on one thread.
 """
 
 from __future__ import annotations
@@ -134,12 +134,12 @@ def source_row(path: Path, pairs: list[StereoPair]) -> str:
 
 
 def least_ms(work: Callable[[], object]) -> float:
-    """The shortest of a few runs, ms: what others do on the machine only adds."""
+    """The shortest of a few runs, ms of CPU time: what others do on the machine only adds."""
     times = []
     for _ in range(LEAST_RUNS_MS):
-        begin = time.perf_counter()
+        begin = time.process_time()
         work()
-        times.append(1000 * (time.perf_counter() - begin))
+        times.append(1000 * (time.process_time() - begin))
     return min(times)
 
 
@@ -186,7 +186,7 @@ def main() -> None:
         dropped = ", ".join(f"{count} {reason}" for reason, count in found.items() if reason)
         rows.append(f"| {name} | {len(some)} | {found[None]} | {dropped} |")
     table("| right view | frames | kept | dropped |", rows)
-    table("| size | frames | choice ms | check ms (sampled frames only) |", time_rows(some))
+    table("| size | frames | choice, CPU ms | check, CPU ms (sampled frames only) |", time_rows(some))
 
 
 if __name__ == "__main__":

@@ -49,6 +49,8 @@ def edge_width_px(gray: Gray) -> float | None:
 
 def edge_width_along(gray: Gray) -> float | None:
     """`edge_width_px` along the rows alone."""
+    if gray.shape[1] < EDGE_WINDOW_PX:
+        return None
     window = np.ones((1, EDGE_WINDOW_PX), np.uint8)
     contrast = cv2.subtract(cv2.dilate(gray, window), cv2.erode(gray, window))
     step = np.zeros_like(gray)

@@ -22,6 +22,8 @@ from stereo.pair import Image, StereoPair
 Points = npt.NDArray[np.float32]
 Gray = npt.NDArray[np.uint8]
 
+# ORB looks at 31×31 px, on six levels; smaller images have no features.
+SMALLEST_SIDE = 64
 # Larger images are matched at this size; points come back in full-size pixels.
 LARGEST_SIDE = 1280
 FEATURES = 1500
@@ -91,11 +93,13 @@ def texture_corners(gray: Gray) -> int:
 
 def match_features(left: Gray, right: Gray) -> tuple[Points, Points, int, int]:
     """Mutual, unambiguous feature matches (N×2 px each), the number of left features, and how many found a likeness."""
+    nothing = np.zeros((0, 2), np.float32)
+    if min(left.shape) < SMALLEST_SIDE:
+        return nothing, nothing, 0, 0
     orb = cv2.ORB.create(FEATURES, scaleFactor=1.2, nlevels=6, fastThreshold=CORNER_LEVELS)
     (points_left, codes_left), (points_right, codes_right) = (
         orb.detectAndCompute(view, None) for view in (left, right)
     )  # fmt: skip
-    nothing = np.zeros((0, 2), np.float32)
     if len(points_left) < 2 or len(points_right) < 2:
         return nothing, nothing, len(points_left), 0
     matcher = cv2.BFMatcher(cv2.NORM_HAMMING)

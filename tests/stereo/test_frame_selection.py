@@ -137,6 +137,13 @@ def test_an_image_without_edges_is_not_called_blurred():
     assert Selection(ALONE).judge(pair(noisy(np.full((HEIGHT, WIDTH, 3), 100.0), 3)), None) is None
 
 
+@pytest.mark.parametrize("size", [(1, 1), (2, 30), (30, 2), (16, 16), (40, 300)])
+def test_images_of_any_size_are_judged(size):
+    image = np.random.default_rng(0).integers(40, 220, (*size, 3), np.uint8)
+    assert Selection(SelectionOptions()).judge(pair(image), None) is None
+    assert Selection(SelectionOptions()).judge(pair(image), ThumbnailState.of(image)) == NEAR_DUPLICATE
+
+
 def test_dark_things_at_the_side_and_a_night_sky_are_no_border():
     curtain = boxes(2)
     curtain[:300, : WIDTH // 3] = 0

@@ -185,6 +185,13 @@ def test_images_that_show_nothing_cannot_tell_and_say_so(make, caplog):
     assert "cannot tell whether the views are rectified" in caplog.text
 
 
+@pytest.mark.parametrize("size", [(1, 1), (8, 8), (40, 300), (64, 64), (72, 128)])
+def test_images_too_small_for_features_cannot_tell(size):
+    noise = np.random.default_rng(0).integers(0, 255, (2, *size, 3), np.uint8)
+    report = check_pairs([StereoPair(noise[0], noise[1], "small")])
+    assert report.answers["rectified"].outcome == "cannot tell"
+
+
 def pattern(kind, period):
     y, x = np.mgrid[:HEIGHT, : WIDTH + 60].astype(np.float32)
     if kind == "squares":
