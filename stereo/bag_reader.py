@@ -162,22 +162,17 @@ def messages_past_damage(reader: Any, connections: list[Any], *, where: Path) ->
         log.warning("%s: %d of %d images cannot be read", where, promised - seen, promised)
 
 
-def index_topics(path: Path, topics: Sequence[str]) -> list[TopicIndex]:
-    """Read a bag once for the stamps of some topics; 24 bytes a message stay in memory.
-
-    Raises:
-        UserError: it cannot be opened.
-    """
+def index_topics(reader: Any, topics: Sequence[str], *, where: Path) -> list[TopicIndex]:
+    """Read an open bag once for the stamps of some topics; 24 bytes a message stay in memory."""
     stamps = {topic: array("q") for topic in topics}
     logged = {topic: array("q") for topic in topics}
-    with opened(path) as reader:
-        for connection, time, data in messages_past_damage(reader, connections_of(reader, topics), where=path):
-            try:
-                stamp = stamp_ns(data, ros2=reader.is2)
-            except (struct.error, IndexError):
-                continue
-            stamps[connection.topic].append(stamp)
-            logged[connection.topic].append(time)
+    for connection, time, data in messages_past_damage(reader, connections_of(reader, topics), where=where):
+        try:
+            stamp = stamp_ns(data, ros2=reader.is2)
+        except (struct.error, IndexError):
+            continue
+        stamps[connection.topic].append(stamp)
+        logged[connection.topic].append(time)
     return [make_index(topic, np.array(stamps[topic], np.int64), np.array(logged[topic], np.int64)) for topic in topics]
 
 

@@ -47,7 +47,7 @@ class BagPairs(StereoSource):
             types = picture_topics(reader)
             self._compressed = [types[topic][0] == COMPRESSED for topic in self.topics]
             self.rig, self.calibration, self.rectified = describe_cameras(reader, self.topics, where=path)
-        self._indexes = index_topics(path, self.topics)
+            self._indexes = index_topics(reader, self.topics, where=path)
         self._pair_up()
         self._cursors = [MessageCursor(path, index) for index in self._indexes]
 
