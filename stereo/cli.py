@@ -59,7 +59,7 @@ VERBS: dict[str, Verb] = {
         "distill.curation_config:CurateConfig",
         "distill.curation:curate",
     ),
-    "train": Verb("train a student", "distill.config:TrainConfig", "distill.train:train"),
+    "train": Verb("train a student, or FoundationStereo", "distill.config:TrainConfig", "distill.train:train"),
     "summary": Verb("cost of a student, block by block", "student.config:SummaryConfig", "student.summary:summary"),
     "export": Verb("write a student as ONNX", "student.config:ExportConfig", "student.export:export"),
     "quantize": Verb(
