@@ -130,7 +130,7 @@ def test_opencv_as_versions_2_to_4_wrote_it(tmp_path):
     text = write_opencv(tmp_path / "new.yml", opencv_fields()).read_text()
     old = tmp_path / "old.yml"
     old.write_text(re.sub(r"\A%YAML.*\n", "%YAML:1.0\n", text))
-    assert old.read_text() != text
+    assert old.read_text().startswith("%YAML:1.0\n---\n")
     assert same(read_calibration(old))
 
 
