@@ -25,7 +25,6 @@ import argparse
 import json
 import os
 import platform
-import resource
 import tempfile
 import time
 from collections.abc import Iterator
@@ -35,25 +34,27 @@ from typing import Any
 
 import cv2
 import numpy as np
+from made_up_stream import constant_task, make_up_set, peak_mb
 
 from stereo.artifacts import commit, tool_versions
 from stereo.benchmarks import motorcycle_pair
-from stereo.frame_writer import Extras, StoredFrame
+from stereo.frame_writer import Extras
 from stereo.label_journal import JOURNAL_NAME
-from stereo.label_set import PARTS, LabelledFrame
+from stereo.label_set import LabelledFrame
 from stereo.label_set_writer import LabelSetWriter
 from stereo.options import parse_size
 from stereo.pair import StereoPair
 from stereo.pictures import write_png
-from stereo.sources import Frame, StereoSource, open_source
+from stereo.selection_options import SelectionOptions
+from stereo.sources import open_source
 from teacher.config import LabelConfig, TeacherOptions
-from teacher.labelling import Task, label, label_here
+from teacher.labelling import label, label_here
 from teacher.labelling_steps import Steps
-from teacher.protocol import TeacherOutput
+from teacher.protocol import Teacher, TeacherOutput
 from teacher.registry import open_teacher
 
-# Made-up lines that enter the journal at once.
-BATCH = 1000
+# The frames of `speed` show one scene.
+ALL_FRAMES = SelectionOptions(near_duplicate_levels=None)
 
 
 def make_source(folder: Path, size: tuple[int, int], frames: int, kind: str) -> Path:
@@ -83,7 +84,8 @@ def measure_stages(source_path: Path, out: Path, max_disp: int, count: int) -> d
     os.sched_setaffinity(0, {min(cores)})
     cv2.setNumThreads(1)
     source, teacher = open_source(source_path), open_teacher(TeacherOptions(max_disp=max_disp))
-    steps = Steps(teacher)
+    timed_teacher = TimedTeacher(teacher)
+    steps = Steps(timed_teacher, select=SelectionOptions())
     writer = LabelSetWriter(out, identity={}, max_disp=max_disp)
     spent: dict[str, list[tuple[float, float]]] = {}
 
@@ -96,11 +98,16 @@ def measure_stages(source_path: Path, out: Path, max_disp: int, count: int) -> d
     for index in range(count):
         with timed("read"):
             frame = source.read(index)
-        with timed("prepare"):
+        steps.begin_block()  # the frames show one scene; without this they would be near duplicates
+        with timed("choose"):
             frame = steps.prepare(frame).frame
         assert frame.pair is not None, frame.problem
         with timed("teacher and confidence"):
             label = steps.label(frame.pair)
+        whole = spent["teacher and confidence"].pop()
+        passes = timed_teacher.take()
+        spent.setdefault("teacher", []).append(passes)
+        spent.setdefault("confidence", []).append((whole[0] - passes[0], whole[1] - passes[1]))
         labelled = LabelledFrame(frame.name, frame.pair.left, frame.pair.right, label.disparity, label.confidence)
         with timed("encode and write"):
             stored = writer.store(frame.index, labelled, Extras(frame.files, label.terms, label.verdict))
@@ -108,7 +115,7 @@ def measure_stages(source_path: Path, out: Path, max_disp: int, count: int) -> d
             writer.commit(stored)
     os.sched_setaffinity(0, cores)
     cv2.setNumThreads(threads)
-    medians = {stage: np.median(np.asarray(values), axis=0) * 1000 for stage, values in spent.items()}
+    medians = {stage: np.median(np.asarray(values), axis=0) * 1000 for stage, values in spent.items() if values}
     return {stage: {"cpu_ms": round(cpu, 2), "wall_ms": round(wall, 2)} for stage, (cpu, wall) in medians.items()}
 
 
@@ -122,11 +129,11 @@ def speed(options: argparse.Namespace) -> dict[str, Any]:
         )
         teacher = TeacherOptions(max_disp=options.max_disp)
         start, start_cpu = time.perf_counter(), time.process_time()
-        label(LabelConfig(str(source), out=str(folder / "out"), teacher=teacher))
+        label(LabelConfig(str(source), out=str(folder / "out"), teacher=teacher, select=ALL_FRAMES))
         seconds, cpu_seconds = time.perf_counter() - start, time.process_time() - start_cpu
         timing = json.loads((folder / "out" / "manifest.json").read_text())["timing"]
         stages = measure_stages(source, folder / "stages", options.max_disp, min(40, options.frames))
-    others = [times for stage, times in stages.items() if stage != "teacher and confidence"]
+    others = [times for stage, times in stages.items() if stage != "teacher"]
     return {
         "what": "stereodistill label --teacher sgbm, reading and writing included",
         "frames_per_s": round(options.frames / seconds, 2),
@@ -140,66 +147,36 @@ def speed(options: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-class FlatSource(StereoSource):
-    """A stream of frames without texture, as long as one likes, each of another gray."""
-
-    kind = "made_up"
-
-    def __init__(self, count: int, size: tuple[int, int]) -> None:
-        self._count, self._size = count, size
-
-    def __len__(self) -> int:
-        return self._count
-
-    def name(self, index: int) -> str:
-        return f"{index:06d}"
-
-    def paths(self) -> list[Path]:
-        return []
-
-    def read(self, index: int) -> Frame:
-        view = np.full((*self._size, 3), index % 256, np.uint8)
-        return Frame(index, self.name(index), StereoPair(view, view.copy(), self.name(index)))
-
-
-class ConstantTeacher:
-    """The same disparity for every frame; notes peak memory and time as frames come.
+class TimedTeacher:
+    """A teacher whose passes are timed.
 
     Args:
-        size: (H, W) of the frames.
+        teacher: the teacher.
     """
 
-    name = "constant"
-    max_disp = 64
+    def __init__(self, teacher: Teacher) -> None:
+        self._teacher, self._spent = teacher, (0.0, 0.0)
+        self.name, self.max_disp, self.describe = teacher.name, teacher.max_disp, teacher.describe
 
-    def __init__(self, size: tuple[int, int]) -> None:
-        self._size = size
-        self.peaks_mb: list[float] = []
-        self.first_s: float | None = None
+    def take(self) -> tuple[float, float]:
+        """CPU and wall seconds of the passes since this was last asked."""
+        spent, self._spent = self._spent, (0.0, 0.0)
+        return spent
 
-    def describe(self) -> dict[str, Any]:
-        return {"name": self.name, "weights_sha256": None}
-
-    def left_disparity(self, pair: StereoPair) -> np.ndarray:
-        return np.full(self._size, 8, np.float32)
+    @contextmanager
+    def _timed(self) -> Iterator[None]:
+        start, start_cpu = time.perf_counter(), time.process_time()
+        yield
+        cpu, wall = self._spent
+        self._spent = cpu + time.process_time() - start_cpu, wall + time.perf_counter() - start
 
     def predict(self, pair: StereoPair) -> TeacherOutput:
-        if self.first_s is None:
-            self.first_s = time.perf_counter()
-        self.peaks_mb.append(peak_mb())
-        return TeacherOutput(self.left_disparity(pair), np.ones(self._size, np.float32))
+        with self._timed():
+            return self._teacher.predict(pair)
 
-
-def peak_mb() -> float:
-    """Peak resident memory of this process so far."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-
-
-def constant_task(out: Path, count: int, size: tuple[int, int]) -> tuple[Task, ConstantTeacher]:
-    """A labelling of a made-up stream."""
-    teacher = ConstantTeacher(size)
-    config = LabelConfig("made up", out=str(out), pictures=0)
-    return Task(config, FlatSource(count, size), range(count), teacher, Steps(teacher)), teacher
+    def left_disparity(self, pair: StereoPair) -> np.ndarray:
+        with self._timed():
+            return self._teacher.left_disparity(pair)
 
 
 def memory(options: argparse.Namespace) -> dict[str, Any]:
@@ -216,25 +193,6 @@ def memory(options: argparse.Namespace) -> dict[str, Any]:
         "peak_at_the_end_mb": round(end_mb, 1),
         "growth_mb": round(end_mb - early_mb, 1),
     }
-
-
-def make_up_set(out: Path, task: Task, frames: int, real: int) -> None:
-    """A set that was interrupted after so many frames: all their files exist, those of the last `real` hold labels."""
-    writer = task.make_set(verify=False)
-    size = (48, 64)
-    frame = LabelledFrame("0", *[np.zeros((*size, 3), np.uint8)] * 2, *[np.ones(size, np.float32)] * 2)
-    template = writer.store(0, frame).line
-    for start in range(0, frames - real, BATCH):
-        batch = []
-        for number in range(start, min(start + BATCH, frames - real)):
-            files = {f"{part}/{number:06d}.png": template["files"][f"{part}/0.png"] for part in PARTS}
-            batch.append(StoredFrame(template | {"frame": number, "name": f"{number:06d}", "files": files}))
-            for path in files:
-                (out / path).touch()
-        writer.commit(*batch)
-    for number in range(frames - real, frames):
-        writer.add(number, LabelledFrame(f"{number:06d}", frame.left, frame.right, frame.disparity, frame.confidence))
-    writer.close()
 
 
 def resume(options: argparse.Namespace) -> dict[str, Any]:

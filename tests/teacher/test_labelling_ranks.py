@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,22 +16,26 @@ import pytest
 from stereo.errors import UserError
 from stereo.label_set import LabelSet
 from stereo.pictures import write_png
+from stereo.selection_options import SelectionOptions
 from teacher.config import LabelConfig, TeacherOptions
 from teacher.labelling import label, launched_processes, processes
 from teacher.labelling_loop import Share, prepared_frames
-from teacher.labelling_steps import BLOCK_FRAMES
 from teacher.run_options import RunOptions
 
 HEIGHT, WIDTH, SHIFT = 40, 64, 6
+BLOCK_FRAMES = 64
 # What the front door does, with the number of processes as the third argument; 0 leaves it to the launcher.
 PROGRAM = """
 import sys
 from stereo.errors import UserError
 from teacher.config import LabelConfig, TeacherOptions
+from stereo.selection_options import SelectionOptions
 from teacher.labelling import label
 from teacher.run_options import RunOptions
 source, out, devices = sys.argv[1:]
-config = LabelConfig(source, out=out, teacher=TeacherOptions(max_disp=16), pictures=2)
+config = LabelConfig(
+    source, out=out, teacher=TeacherOptions(max_disp=16), pictures=2, select=SelectionOptions(block=64)
+)
 try:
     made = label(config, RunOptions(devices=int(devices) or None))
 except UserError as error:
@@ -58,7 +63,8 @@ def clip(tmp_path_factory):
 def single(clip, tmp_path_factory):
     """The set that one process makes."""
     out = tmp_path_factory.mktemp("single") / "set"
-    label(LabelConfig(str(clip), out=str(out), teacher=TeacherOptions(max_disp=16), pictures=2))
+    select = SelectionOptions(block=BLOCK_FRAMES)
+    label(LabelConfig(str(clip), out=str(out), teacher=TeacherOptions(max_disp=16), pictures=2, select=select))
     return out
 
 
@@ -263,3 +269,34 @@ def test_torchrun_starts_it_and_one_process_may_end_it(start, single, tmp_path):
     stderr = alone.communicate(timeout=120)[1]
     assert alone.returncode == 0, stderr
     assert contents(out) == contents(single)
+
+
+@pytest.mark.slow
+def test_a_full_disk_stops_every_process_and_they_go_on_when_there_is_space(program, clip, single, tmp_path):
+    """On a real file system of 1 MB, in a mount namespace of its own."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    inside = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-ec"]
+    mount = f"mount -t tmpfs -o size=1m tmpfs {disk}"
+    if shutil.which("unshare") is None or subprocess.run([*inside, mount], capture_output=True).returncode:
+        pytest.skip("this machine lets no test mount a small file system (unshare, mount)")
+    command = f"{sys.executable} {program} {clip} {disk}/set 2"
+    script = f"""
+        {mount}
+        {command} 2> {tmp_path}/first.err && exit 90
+        cp -r {disk}/set {tmp_path}/full
+        mount -o remount,size=50m {disk}
+        {command} 2> {tmp_path}/second.err
+        cp -r {disk}/set {tmp_path}/whole
+    """
+    subprocess.run([*inside, script], env=environment() | {"TMPDIR": str(tmp_path)}, timeout=300)
+    told = {path.name: path.read_text() for path in tmp_path.glob("*.err")}
+    assert (tmp_path / "whole").exists(), told
+    assert "no space left on the disk" in (tmp_path / "first.err").read_text()
+    full = LabelSet.open(tmp_path / "full")
+    full.verify()
+    whole = LabelSet.open(tmp_path / "whole")
+    whole.verify()
+    assert 0 < len(full) < len(whole) == len(LabelSet.open(single))
+    done = sum(each["frames"] for each in whole.manifest["timing"])
+    assert done == len(whole) - len(full), "what was finished is not done again"
