@@ -19,7 +19,7 @@ from stereo.image_sources import Files, ImagePairs, images_in
 from stereo.kitti_sources import chosen_cameras
 from stereo.pair import Rig
 from stereo.rig_files import kitti_rig, middlebury_rig, rectified_rig
-from stereo.source_kinds import SHORT_COLOUR, SHORT_GRAY, both_in
+from stereo.source_kinds import SHORT_COLOUR, SHORT_GRAY, both_in, folders
 from stereo.source_options import SourceOptions
 from stereo.sources import Frame, StereoSource
 
@@ -78,7 +78,7 @@ def scene_files(path: Path, kind: str) -> tuple[Files, Files, Files]:
     left: Files = {}
     right: Files = {}
     rigs: Files = {}
-    for scene in [path, *sorted(path.glob("*/")), *sorted(path.glob("*/*/"))]:
+    for scene in [path, *folders(path, "*"), *folders(path, "*/*")]:
         images = {image.stem: image for image in images_in(scene)}
         names = next((pair for pair in SCENE_PAIRS if images.keys() >= {*pair}), None)
         if names is None:
@@ -95,14 +95,14 @@ def scene_files(path: Path, kind: str) -> tuple[Files, Files, Files]:
 
 def open_middlebury(path: Path, right: Path | None, options: SourceOptions) -> StereoSource:
     """Scenes of Middlebury, of any year. Raises UserError where none are."""
-    folder = part_of(path, options, [each.name for each in sorted(path.glob("*/"))])
+    folder = part_of(path, options, [each.name for each in folders(path, "*")])
     left, right_files, rigs = scene_files(folder, "Middlebury")
     return BenchmarkPairs("middlebury", folder, left, right_files, rigs=rigs)
 
 
 def open_eth3d(path: Path, right: Path | None, options: SourceOptions) -> StereoSource:
     """Scenes of ETH3D two-view. Raises UserError where none are."""
-    folder = part_of(path, options, [each.name for each in sorted(path.glob("two_view_*/"))])
+    folder = part_of(path, options, [each.name for each in folders(path, "two_view_*")])
     left, right_files, rigs = scene_files(folder, "ETH3D")
     return BenchmarkPairs("eth3d", folder, left, right_files, rigs=rigs)
 
@@ -158,8 +158,8 @@ def open_sceneflow(path: Path, right: Path | None, options: SourceOptions) -> St
         UserError: no frames of that rendering in there.
     """
     name = f"frames_{options.render_pass}"
-    root = part_of(path, options, [each.name for each in sorted(path.glob("*/"))])
-    roots = [root] if root.name == name else sorted({*root.glob(f"{name}/"), *root.glob(f"*/{name}/")})
+    root = part_of(path, options, [each.name for each in folders(path, "*")])
+    roots = [root] if root.name == name else folders(root, name, f"*/{name}")
     left: Files = {}
     right_files: Files = {}
     for each in roots:
@@ -169,6 +169,6 @@ def open_sceneflow(path: Path, right: Path | None, options: SourceOptions) -> St
                     key = "_".join(folder.parent.relative_to(root).parts)
                     files.update({f"{key}_{image.stem}": image for image in images_in(view)})
     if not left:
-        found = ", ".join(sorted(each.name for each in path.glob("*/"))[:5]) or "no folders"
+        found = ", ".join([each.name for each in folders(path, "*")][:5]) or "no folders"
         raise UserError(f"no {name}/**/left in there, only {found}", where=path, fix="choose with --source.render_pass")
     return BenchmarkPairs("sceneflow", root, left, right_files)

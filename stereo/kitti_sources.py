@@ -21,6 +21,7 @@ from stereo.source_kinds import (
     SHORT_COLOUR,
     SHORT_GRAY,
     both_in,
+    folders,
     is_odometry_sequence,
     is_raw_drive,
 )
@@ -73,7 +74,7 @@ def open_raw(path: Path, right: Path | None, options: SourceOptions) -> StereoSo
     Raises:
         UserError: no or several drives, no calibration, or one of other cameras.
     """
-    drives = [path] if is_raw_drive(path) else sorted({*path.glob("*_drive_*/"), *path.glob("*/*_drive_*/")})
+    drives = [path] if is_raw_drive(path) else folders(path, "*_drive_*", "*/*_drive_*")
     drive = only_one([each for each in drives if is_raw_drive(each)], where=path, what="drive")
     left, right_folder = chosen_cameras(drive, options.camera, COLOUR, GRAY, below="data")
     colour = left.parent.name == COLOUR[0]
@@ -104,7 +105,7 @@ def open_odometry(path: Path, right: Path | None, options: SourceOptions) -> Ste
     Raises:
         UserError: no or several sequences, or cameras that are not there.
     """
-    found = [path] if is_odometry_sequence(path) else sorted(path.glob("sequences/*/"))
+    found = [path] if is_odometry_sequence(path) else folders(path, "sequences/*")
     cameras = (SHORT_COLOUR, SHORT_GRAY)
     sequence = only_one([each for each in found if any(both_in(each, names) for names in cameras)], where=path,
                         what="sequence")  # fmt: skip

@@ -23,8 +23,9 @@ DEPENDENT = "frame depends on a damaged one"
 GONE = "frame is missing from the video"
 ENDED = "video ends early"
 PREDICTED = (2, 3)  # AV_PICTURE_TYPE_P and _B
-# FFmpeg's defaults differ between processors in the last bit; these flags make RGB the same everywhere.
-EXACT = ("BICUBIC", "FULL_CHR_H_INT", "ACCURATE_RND", "BITEXACT")
+# FFmpeg's defaults differ between processors in the last bit; these flags of its scaler make RGB the same everywhere:
+# bicubic, full horizontal chroma, accurate rounding, bit-exact. As numbers, because not every PyAV names them.
+EXACT = 0x4 | 0x2000 | 0x40000 | 0x80000
 
 
 class VideoReader:
@@ -41,7 +42,6 @@ class VideoReader:
         self.path = path
         self._av = require("av", hint=INSTALL)
         reformatter = require("av.video.reformatter", hint=INSTALL)
-        self._conversion = int(sum(int(getattr(reformatter.Interpolation, name)) for name in EXACT))
         self._reformatter = reformatter.VideoReformatter()
         self._open()
         self.index = index_video(self._container, self._stream, where=path)
@@ -107,7 +107,7 @@ class VideoReader:
         if (frame.width, frame.height) != (self.width, self.height):
             return f"{UNREADABLE}: it is {frame.width}x{frame.height}"
         try:
-            shown = self._reformatter.reformat(frame, format="rgb24", interpolation=self._conversion)
+            shown = self._reformatter.reformat(frame, format="rgb24", interpolation=EXACT)
         except (self._av.error.FFmpegError, ValueError):
             return UNREADABLE
         return np.ascontiguousarray(shown.to_ndarray(), dtype=np.uint8)
