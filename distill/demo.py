@@ -44,7 +44,7 @@ from student.model import SIZE_MULTIPLE
 from teacher.config import LabelConfig, TeacherOptions
 from teacher.labelling import label
 from teacher.protocol import Teacher
-from teacher.registry import open_teacher
+from teacher.registry import TEACHERS, open_teacher
 
 log = logging.getLogger(__name__)
 RECORD_NAME = "demo.json"
@@ -164,7 +164,8 @@ def profile_all(graphs: Path, results: Path, config: DemoConfig, size: tuple[int
 def references(config: DemoConfig) -> list[tuple[NativeMethod, ModelFacts]]:
     """The teacher, and SGBM where it is not the teacher: what the students are measured against."""
     cv2.setNumThreads(config.threads)  # OpenCV's own default is all cores, which would not compare
-    options = dataclasses.replace(config.teacher, threads=config.threads)
+    takes_threads = "threads" in TEACHERS[config.teacher.name].takes
+    options = dataclasses.replace(config.teacher, threads=config.threads) if takes_threads else config.teacher
     everyone = [open_teacher(options)]
     if options.name != "sgbm":
         everyone.append(open_teacher(TeacherOptions(name="sgbm")))

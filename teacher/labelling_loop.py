@@ -226,7 +226,7 @@ class Labelling:
             while len(self._in_flight) > waiting:
                 ready.append(self._in_flight.popleft().result())
         finally:
-            self._writer.commit(*ready)
+            self._commit(ready)
         self._last_commit = time.monotonic()
         for stored in ready:
             if "files" in stored.line:
@@ -234,6 +234,14 @@ class Labelling:
                 self._kept_pct += stored.line["kept_pct"]
             note = f"kept {self._kept_pct / self._frames:.1f} % of pixels" if self._frames else ""
             self._ticker.advance(note=note)
+
+    def _commit(self, ready: Sequence[StoredFrame]) -> None:
+        """Enter frames into the journal; when that is interrupted they wait again, for the last attempt."""
+        try:
+            self._writer.commit(*ready)
+        except BaseException:
+            self._in_flight.extendleft(finished(stored) for stored in reversed(ready))
+            raise
 
     def _commit_what_is_written(self) -> None:
         """Enter every frame into the journal whose files could be written; those that failed are labelled again."""

@@ -76,4 +76,4 @@ def test_changed_data_is_refused_on_resume(tmp_path: Path, labels: Path, capsys:
     journal = other / "journal.jsonl"
     journal.write_text(journal.read_text().replace("kept_pct", "kept_pcT"))
     assert run(tmp_path / "out", other, "--steps", "2") == 2
-    assert f"{other} was" in capsys.readouterr().err
+    assert f"{journal}: differs from the checksum" in capsys.readouterr().err

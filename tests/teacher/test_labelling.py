@@ -229,7 +229,10 @@ def test_video_with_a_broken_frame(tmp_path):
     path.write_bytes(data)
     label(LabelConfig(str(path), out=str(tmp_path / "set"), teacher=TEACHER))
     labels = LabelSet.open(tmp_path / "set")
-    lost = labels.manifest["skipped"]["frame cannot be decoded"]["frames"]
+    # FFmpeg's AVI reader may lose the frame behind a broken header too; then that one is not even in the video.
+    skipped = labels.manifest["skipped"]
+    assert "000004" in skipped["frame cannot be decoded"]["frames"]
+    lost = sorted(name for group in skipped.values() for name in group["frames"])
     assert lost in (["000004"], ["000004", "000005"])
     assert len(labels) == 8 - len(lost)
     assert str(path) in labels.manifest["made_from"]
@@ -293,6 +296,28 @@ def test_ctrl_c_keeps_what_is_finished_and_exits_with_130(tmp_path):
     assert done.stdout.splitlines()[-1] == str(out)
     assert f"{len(labels)} of 40 frames are done" in done.stderr
     assert len(LabelSet.open(out)) == 40
+
+
+def test_frames_whose_journal_entry_is_interrupted_are_kept(clip, tmp_path, monkeypatch):
+    """Ctrl-C while the disk syncs: the files are there, so their lines are written on the way out."""
+    sync, calls = os.fsync, []
+
+    def interrupted(handle):
+        if os.readlink(f"/proc/self/fd/{handle}").endswith("journal.jsonl"):
+            calls.append(handle)
+            if len(calls) == 2:
+                raise KeyboardInterrupt
+        sync(handle)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            label(LabelConfig(str(clip), out=str(tmp_path / "set"), teacher=TEACHER))
+    labels = LabelSet.open(tmp_path / "set")
+    assert len(labels) >= 5, "those of the first entry and of the second"
+    assert labels.names == [f"{number:06d}" for number in range(len(labels))]
+    label(LabelConfig(str(clip), out=str(tmp_path / "set"), teacher=TEACHER))
+    assert len(LabelSet.open(tmp_path / "set")) == 12
 
 
 def test_a_full_disk_ends_in_one_line_and_goes_on_when_there_is_space(tmp_path):
