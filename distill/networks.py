@@ -71,6 +71,8 @@ class TrainedStudent:
 
     def set_training(self) -> None:
         self.module.train()
+        on_cpu = next(self.module.parameters()).device.type == "cpu"
+        self.module.set_apc_form("mixed" if on_cpu else "conv3d")
 
     def losses(self, batch: Batch, options: LossOptions) -> Losses:
         predictions = self.module.predict_sequence(batch.left, batch.right)

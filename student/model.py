@@ -19,9 +19,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from student.backbone import Backbone
-from student.config import ApcForm
 from student.refinement import ContextNetwork, Geometry, Refinement
-from teacher.blocks.axial_planar_convolution import AxialPlanarConv, set_form
+from teacher.blocks.axial_planar_convolution import AxialPlanarConv, Form, set_form
 from teacher.blocks.convex_upsampling import convex_upsample
 from teacher.blocks.convolution import ConvNormAct
 from teacher.blocks.hourglass import Hourglass
@@ -127,7 +126,7 @@ class StudentStereo(nn.Module):
             nn.Conv2d(config.mask_width, 9 * 16, 1),
         )
 
-    def set_apc_form(self, form: ApcForm) -> None:
+    def set_apc_form(self, form: Form) -> None:
         """Choose how axial-planar convolutions are computed; the result stays the same to rounding."""
         set_form(self, form)
 

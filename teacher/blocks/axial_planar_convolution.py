@@ -4,7 +4,9 @@ FoundationStereo (arXiv 2501.09898, section 3.3) filters the cost volume with a 
 (K, 1, 1) one: a wide view along disparity for few operations.
 
 Runtimes disagree on how to spell it. OpenVINO has fast 3-D kernels, in INT8 above all; onnxruntime is faster on 2-D
-convolutions. The two forms share weights and agree to rounding, so the form is a switch set before export.
+convolutions; PyTorch on a CPU has a fast 3-D kernel for the planar half and none for the axial one, which as a 2-D
+convolution over a view of the volume takes a sixth of the time, gradients included (`benchmarks/apc_forms.py`). The
+forms share weights and agree to rounding, so the form is a switch, set before training and before export.
 
     B batch, C channels, D disparity planes, H height, W width
 """
@@ -19,7 +21,7 @@ from torch import nn
 
 from teacher.blocks.convolution import ConvNormAct, relu
 
-Form = Literal["conv3d", "conv2d"]
+Form = Literal["conv3d", "conv2d", "mixed"]
 
 
 class AxialPlanarConv(nn.Module):
@@ -29,7 +31,7 @@ class AxialPlanarConv(nn.Module):
         inputs, outputs: channels.
         disparity_kernel: K, odd: planes seen by the axial convolution.
         bias: see `ConvNormAct`.
-        form: how it is computed; never what it computes.
+        form: how it is computed; never what it computes. mixed: the planar half in 3-D, the axial one in 2-D.
 
     Input: (B, inputs, D, H, W). Output: (B, outputs, D, H, W).
     """
@@ -43,9 +45,8 @@ class AxialPlanarConv(nn.Module):
         self.axial = ConvNormAct(3, outputs, outputs, kernel=(disparity_kernel, 1, 1), bias=bias, activation=relu)
 
     def forward(self, volume_BCDHW: torch.Tensor) -> torch.Tensor:
-        if self.form == "conv3d":
-            return self.axial(self.planar(volume_BCDHW))
-        return self._axial_2d(self._planar_2d(volume_BCDHW))
+        planar = self._planar_2d(volume_BCDHW) if self.form == "conv2d" else self.planar(volume_BCDHW)
+        return self.axial(planar) if self.form == "conv3d" else self._axial_2d(planar)
 
     def _planar_2d(self, volume_BCDHW: torch.Tensor) -> torch.Tensor:
         """The planar half with the planes in the batch."""
