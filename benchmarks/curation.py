@@ -98,9 +98,9 @@ def write_set(path: Path, frames: list[LabelledFrame]) -> Path:
     return writer.finish()
 
 
-def training(out: Path, steps: int, seed: int, labels: Path) -> TrainConfig:
+def training(out: Path, steps: int, seed: int, labels: Path, crop: str) -> TrainConfig:
     """The training of every student here: label sets alone, no scenes."""
-    data = DataOptions(labels=[labels], scene_share=0.0, crop="192x320")
+    data = DataOptions(labels=[labels], scene_share=0.0, crop=crop)
     return TrainConfig(out=out, preset="nano", max_disp=96, steps=steps, seed=seed, data=data, validate_every=0)
 
 
@@ -112,7 +112,9 @@ def error_of(student: Path) -> dict[str, float]:
     return mean_scores(scores, [pair.name for pair in pairs])
 
 
-def run(out: Path, *, share: float, seed: int, frames: int, steps: int, threshold: float) -> dict[str, object]:
+def run(
+    out: Path, *, share: float, seed: int, frames: int, steps: int, threshold: float, crop: str
+) -> dict[str, object]:
     """One cell of the table; its result is kept in a file."""
     folder = out / f"share_{share:g}_seed_{seed}"
     kept = folder / "result.json"
@@ -121,13 +123,13 @@ def run(out: Path, *, share: float, seed: int, frames: int, steps: int, threshol
     clean = rendered(frames, seed)
     spoilt, kinds = damaged(clean, share, seed)
     labels = write_set(folder / "damaged", spoilt)
-    base = training(folder / "unused", steps, seed, labels)
+    base = training(folder / "unused", steps, seed, labels, crop)
     curated = curate(CurateConfig(labels=labels, out=folder / "curation", rounds=1, threshold=threshold, train=base))
     left = set(LabelSet.open(curated).names)
     dropped = {frame.name for frame in clean} - left
-    on_curated = train(training(folder / "on_curated", steps, seed, curated))
+    on_curated = train(training(folder / "on_curated", steps, seed, curated, crop))
     clean_folder = out / f"clean_seed_{seed}"
-    on_clean = train(training(clean_folder / "student", steps, seed, write_set(clean_folder / "labels", clean)))
+    on_clean = train(training(clean_folder / "student", steps, seed, write_set(clean_folder / "labels", clean), crop))
     found = dropped & kinds.keys()
     result = {
         "share": share, "seed": seed, "frames": frames, "damaged": len(kinds), "dropped": len(dropped),
@@ -146,9 +148,10 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--shares", default="0.05,0.1,0.2")
     parser.add_argument("--seeds", default="0")
-    parser.add_argument("--frames", type=int, default=120)
+    parser.add_argument("--frames", type=int, default=96)
     parser.add_argument("--steps", type=int, default=400)
     parser.add_argument("--threshold", type=float, default=60.0)
+    parser.add_argument("--crop", default="160x256")
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     print("| damaged | seed | dropped | precision | recall | by kind | on damaged | on curated | on undamaged |")
@@ -157,7 +160,7 @@ def main() -> None:
         for share in map(float, options.shares.split(",")):
             row = run(
                 options.out, share=share, seed=seed, frames=options.frames, steps=options.steps,
-                threshold=options.threshold,
+                threshold=options.threshold, crop=options.crop,
             )  # fmt: skip
             errors = [
                 f"{row[key]['epe_px']:.2f} / {row[key]['bad2_pct']:.1f}"
