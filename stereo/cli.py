@@ -13,11 +13,12 @@ import dataclasses
 import difflib
 import errno
 import importlib
+import itertools
 import logging
 import os
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -25,6 +26,7 @@ from stereo.artifacts import disk_error
 from stereo.errors import UserError
 
 PROGRAM = "stereodistill"
+FLAG_VALUES = ("true", "false", "yes", "no", "null")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -156,6 +158,20 @@ def expand_shorthands(arguments: Sequence[str], shorthands: dict[str, str]) -> l
     return expanded
 
 
+def complete_flags(arguments: Sequence[str], flags: Collection[str]) -> list[str]:
+    """Give options that are true or false, and stand alone, their `true`: `--force` stands for `--force true`.
+
+    Args:
+        arguments: as the parser knows them.
+        flags: the names of such options.
+    """
+    words = [*arguments, "--"]
+    return [
+        f"{word}=true" if word[2:] in flags and word[:2] == "--" and after.lower() not in FLAG_VALUES else word
+        for word, after in itertools.pairwise(words)
+    ]
+
+
 def parse_config(name: str, arguments: Sequence[str]) -> Any:
     """Parse a verb's command line into its dataclass.
 
@@ -167,7 +183,9 @@ def parse_config(name: str, arguments: Sequence[str]) -> Any:
     from jsonargparse import ArgumentError
 
     try:
-        parsed = parser.parse_args(expand_shorthands(arguments, getattr(config, "shorthands", {})))
+        flags = {action.dest for action in parser._actions if getattr(action, "_typehint", None) in (bool, bool | None)}
+        words = expand_shorthands(arguments, getattr(config, "shorthands", {}))
+        parsed = parser.parse_args(complete_flags(words, flags))
         values = parser.instantiate(parsed)
     except ArgumentError as error:
         raise explain(str(error), [action.dest for action in parser._actions]) from error

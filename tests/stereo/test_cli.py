@@ -22,10 +22,12 @@ class Nested:
     Args:
         name: which.
         model: a file.
+        exact: or not, or whatever is best.
     """
 
     name: Literal["one", "two"] = "one"
     model: Path | None = None
+    exact: bool | None = None
 
 
 @dataclasses.dataclass
@@ -37,14 +39,16 @@ class Options:
         out: where to.
         nested: nested.
         frame_count: how many.
+        force: whatever it says.
     """
 
-    shorthands: ClassVar[dict[str, str]] = {"nested": "nested.name"}
+    shorthands: ClassVar[dict[str, str]] = {"nested": "nested.name", "exact": "nested.exact"}
 
     source: str = positional()
     out: Path = dataclasses.field(kw_only=True)
     nested: Nested = dataclasses.field(default_factory=Nested, kw_only=True)
     frame_count: int = dataclasses.field(default=1, kw_only=True)
+    force: bool = dataclasses.field(default=False, kw_only=True)
 
 
 seen: list[Options] = []
@@ -75,6 +79,27 @@ def test_options_reach_the_verb_and_its_path_is_the_last_line(capsys: pytest.Cap
     )
     assert seen == [Options("here", out=Path("there"), nested=Nested("two", Path("m")), frame_count=3)]
     assert capsys.readouterr().out.splitlines()[-1] == "there"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--force", "here", "--out", "there", "--exact"),
+        ("here", "--exact", "--force", "--out", "there"),
+        ("--force", "true", "here", "--out=there", "--nested.exact", "true"),
+        ("--exact=true", "here", "--out", "there", "--force=true"),
+    ],
+)
+def test_flags_stand_alone_or_with_their_value(words: tuple[str, ...]) -> None:
+    assert cli.main(["work", *words]) == 0
+    assert seen == [Options("here", out=Path("there"), nested=Nested(exact=True), force=True)]
+
+
+def test_flags_can_be_switched_off(tmp_path: Path) -> None:
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text("force: true\nnested: {exact: true}\n")
+    assert cli.main(["work", "--config", str(recipe), "--force", "false", "--exact", "null", "here", "--out", "x"]) == 0
+    assert seen == [Options("here", out=Path("x"))]
 
 
 def test_recipe_and_command_line(tmp_path: Path) -> None:
