@@ -1,4 +1,4 @@
-"""Disparity maps on disk: PFM (Middlebury, SceneFlow), 16-bit PNG (KITTI) and NPZ.
+"""Disparity maps on disk: PFM (Middlebury, SceneFlow), 16-bit PNG (KITTI), NPZ; FoundationStereo's PNG is read.
 
 In memory a map is float32 H×W in pixels, positive, NaN where invalid. In files invalid is inf (PFM, as Middlebury
 writes it), 0 (PNG) or NaN (NPZ). PFM and NPZ keep every bit of a valid value.
@@ -23,6 +23,10 @@ from stereo.png import png_flags
 
 PNG_LIMIT = 65535
 KITTI_SCALE = 256
+# FoundationStereo's data set: three digits of base 255, the most significant in red, in thousandths of a pixel.
+FSD_BASE, FSD_SCALE = 255, 1000
+# Red, taken for the digit that is noise, makes half of a map larger than about 8,000 px; its images are 1,280 px wide.
+FSD_ABSURD_PX = 2000
 
 
 def check_map(disparity: Disparity, *, where: object) -> Disparity:
@@ -126,6 +130,28 @@ def write_kitti_png(path: Path | str, disparity: Disparity, *, scale: int = KITT
 def read_kitti_png(path: Path | str, *, scale: int = KITTI_SCALE) -> Disparity:
     """Read the KITTI form; see `decode_kitti_png`."""
     return decode_kitti_png(read_bytes(path, what="disparity file"), scale=scale, where=path)
+
+
+def read_fsd_png(path: Path | str) -> Disparity:
+    """Read FoundationStereo's three-channel PNG, (R · 255² + G · 255 + B) / 1000 px; float32 H×W, 0 becomes NaN.
+
+    Raises:
+        UserError: not an 8-bit RGB PNG, or one whose channels are in another order.
+    """
+    digits = decode_raw(read_bytes(path, what="disparity file"), where=path)
+    if digits.dtype != np.uint8 or digits.ndim != 3 or digits.shape[2] != 3:
+        raise UserError(f"this disparity PNG is 8-bit RGB, not {digits.dtype} {digits.shape}", where=path)
+    blue, green, red = (digits[:, :, channel].astype(np.float64) for channel in range(3))
+    disparity = ((red * FSD_BASE**2 + green * FSD_BASE + blue) / FSD_SCALE).astype(np.float32)
+    disparity[disparity == 0] = np.nan
+    known = disparity[np.isfinite(disparity)]
+    if known.size and np.median(known) > FSD_ABSURD_PX:
+        raise UserError(
+            f"half of the disparities are above {np.median(known):.0f} px",
+            where=path,
+            fix="its channels are probably in the order BGR: write it as RGB, red the most significant",
+        )
+    return disparity
 
 
 def write_npz(path: Path | str, disparity: Disparity) -> None:
