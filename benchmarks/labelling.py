@@ -43,14 +43,12 @@ from stereo.label_journal import JOURNAL_NAME
 from stereo.label_set import LabelledFrame
 from stereo.label_set_writer import LabelSetWriter
 from stereo.options import parse_size
-from stereo.pair import StereoPair
 from stereo.pictures import write_png
 from stereo.selection_options import SelectionOptions
 from stereo.sources import open_source
 from teacher.config import LabelConfig, TeacherOptions
 from teacher.labelling import label, label_here
 from teacher.labelling_steps import Steps
-from teacher.protocol import Teacher, TeacherOutput
 from teacher.registry import open_teacher
 
 # The frames of `speed` show one scene.
@@ -84,8 +82,7 @@ def measure_stages(source_path: Path, out: Path, max_disp: int, count: int) -> d
     os.sched_setaffinity(0, {min(cores)})
     cv2.setNumThreads(1)
     source, teacher = open_source(source_path), open_teacher(TeacherOptions(max_disp=max_disp))
-    timed_teacher = TimedTeacher(teacher)
-    steps = Steps(timed_teacher, select=SelectionOptions())
+    steps = Steps(teacher, select=SelectionOptions())
     writer = LabelSetWriter(out, identity={}, max_disp=max_disp)
     spent: dict[str, list[tuple[float, float]]] = {}
 
@@ -102,12 +99,10 @@ def measure_stages(source_path: Path, out: Path, max_disp: int, count: int) -> d
         with timed("choose"):
             frame = steps.prepare(frame).frame
         assert frame.pair is not None, frame.problem
-        with timed("teacher and confidence"):
-            label = steps.label(frame.pair)
-        whole = spent["teacher and confidence"].pop()
-        passes = timed_teacher.take()
-        spent.setdefault("teacher", []).append(passes)
-        spent.setdefault("confidence", []).append((whole[0] - passes[0], whole[1] - passes[1]))
+        with timed("teacher"):
+            match = steps.match(frame.pair)
+        with timed("confidence"):
+            label = steps.weigh(frame.pair, match)
         labelled = LabelledFrame(frame.name, frame.pair.left, frame.pair.right, label.disparity, label.confidence)
         with timed("encode and write"):
             stored = writer.store(frame.index, labelled, Extras(frame.files, label.terms, label.verdict))
@@ -115,7 +110,7 @@ def measure_stages(source_path: Path, out: Path, max_disp: int, count: int) -> d
             writer.commit(stored)
     os.sched_setaffinity(0, cores)
     cv2.setNumThreads(threads)
-    medians = {stage: np.median(np.asarray(values), axis=0) * 1000 for stage, values in spent.items() if values}
+    medians = {stage: np.median(np.asarray(values), axis=0) * 1000 for stage, values in spent.items()}
     return {stage: {"cpu_ms": round(cpu, 2), "wall_ms": round(wall, 2)} for stage, (cpu, wall) in medians.items()}
 
 
@@ -145,38 +140,6 @@ def speed(options: argparse.Namespace) -> dict[str, Any]:
         "all_but_teacher_cpu_ms": round(sum(times["cpu_ms"] for times in others), 1),
         "all_but_teacher_wall_ms": round(sum(times["wall_ms"] for times in others), 1),
     }
-
-
-class TimedTeacher:
-    """A teacher whose passes are timed.
-
-    Args:
-        teacher: the teacher.
-    """
-
-    def __init__(self, teacher: Teacher) -> None:
-        self._teacher, self._spent = teacher, (0.0, 0.0)
-        self.name, self.max_disp, self.describe = teacher.name, teacher.max_disp, teacher.describe
-
-    def take(self) -> tuple[float, float]:
-        """CPU and wall seconds of the passes since this was last asked."""
-        spent, self._spent = self._spent, (0.0, 0.0)
-        return spent
-
-    @contextmanager
-    def _timed(self) -> Iterator[None]:
-        start, start_cpu = time.perf_counter(), time.process_time()
-        yield
-        cpu, wall = self._spent
-        self._spent = cpu + time.process_time() - start_cpu, wall + time.perf_counter() - start
-
-    def predict(self, pair: StereoPair) -> TeacherOutput:
-        with self._timed():
-            return self._teacher.predict(pair)
-
-    def left_disparity(self, pair: StereoPair) -> np.ndarray:
-        with self._timed():
-            return self._teacher.left_disparity(pair)
 
 
 def memory(options: argparse.Namespace) -> dict[str, Any]:

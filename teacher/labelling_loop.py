@@ -1,8 +1,9 @@
 """The labelling loop of one process: read ahead, label, write behind.
 
-One thread reads and prepares frames ahead, the teacher works in the main thread, a few threads encode and write. Lines
-enter the journal in frame order from the main thread alone, so a killed run loses at most the frames in flight and a
-resumed one ends with the same files. The plain loop and Lightning's both feed `Labelling`.
+One thread reads and prepares frames ahead, the teacher works in the main thread, a few threads make confidence of its
+answers, encode and write. Lines enter the journal in frame order from the main thread alone, so a killed run loses at
+most the frames in flight and a resumed one ends with the same files. The plain loop and Lightning's both feed
+`Labelling`.
 """
 
 from __future__ import annotations
@@ -20,11 +21,12 @@ from typing import TypeVar
 from stereo.frame_writer import Extras, FrameWriter, StoredFrame, dropped_frame, skipped_frame
 from stereo.label_journal import FrameStates
 from stereo.label_set import LabelledFrame
+from stereo.pair import StereoPair
 from stereo.pictures import write_png
 from stereo.progress import Ticker
-from stereo.sources import StereoSource
+from stereo.sources import Frame, StereoSource
 from teacher.labelling_preview import preview
-from teacher.labelling_steps import Prepared, Steps
+from teacher.labelling_steps import Match, Prepared, Steps
 
 READ_AHEAD = 3
 WRITERS = 2
@@ -104,7 +106,7 @@ class Timing:
         rank: number of the process.
         frames: that the teacher labelled.
         wall_s: from the first frame to the last line in the journal.
-        teacher_s: while the teacher was running.
+        teacher_s: while the teacher was running; its confidence and the files are made meanwhile.
     """
 
     rank: int
@@ -184,11 +186,9 @@ class Labelling:
             self._in_flight.append(finished(self._skipped(prepared)))
         else:
             start = time.monotonic()
-            label = self._steps.label(frame.pair)
+            match = self._steps.match(frame.pair)
             self._teacher_s += time.monotonic() - start
-            labelled = LabelledFrame(frame.name, frame.pair.left, frame.pair.right, label.disparity, label.confidence)
-            extras = Extras(frame.files if self._links else None, label.terms, label.verdict)
-            self._in_flight.append(self._pool.submit(self._store, frame.index, labelled, extras))
+            self._in_flight.append(self._pool.submit(self._store, frame, frame.pair, match))
         self._commit_some()
 
     def drain(self) -> None:
@@ -205,9 +205,12 @@ class Labelling:
             log.warning("skipped %s: %s%s", frame.name, problem, more)
         return skipped_frame(frame.index, frame.name, reason=reason, detail=problem)
 
-    def _store(self, index: int, labelled: LabelledFrame, extras: Extras) -> StoredFrame:
-        stored = self._writer.store(index, labelled, extras)
-        if index in self._previews:
+    def _store(self, frame: Frame, pair: StereoPair, match: Match) -> StoredFrame:
+        label = self._steps.weigh(pair, match)
+        labelled = LabelledFrame(frame.name, pair.left, pair.right, label.disparity, label.confidence)
+        extras = Extras(frame.files if self._links else None, label.terms, label.verdict)
+        stored = self._writer.store(frame.index, labelled, extras)
+        if frame.index in self._previews:
             write_png(self._writer.path / "pictures" / f"{labelled.name}.png", preview(labelled))
         return stored
 

@@ -1,6 +1,7 @@
 """What happens to one frame on its way from the source into the label set.
 
-`prepare` runs in the reading thread, in the order of the frames of a block; `label` in the main thread.
+`prepare` runs in the reading thread, in the order of the frames of a block; `match`, all that needs the teacher, in the
+main thread; `weigh` in a writing thread, so that the teacher does not wait for it.
 
 # H height, W width
 """
@@ -8,7 +9,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -20,8 +21,8 @@ from stereo.pair import Disparity, StereoPair
 from stereo.rectification import Rectifier
 from stereo.selection_options import SelectionOptions
 from stereo.sources import Frame
-from teacher.protocol import Teacher
-from teacher.trust import KEEP_THRESHOLD, trusted
+from teacher.protocol import Teacher, TeacherOutput
+from teacher.trust import KEEP_THRESHOLD, asked, weigh
 from teacher.trust_options import TrustOptions
 
 # Frames are shared out among processes in blocks of this many, whatever the number of processes. More would leave
@@ -43,8 +44,21 @@ class Prepared:
 
 
 @dataclass(frozen=True)
+class Match:
+    """What the teacher answered.
+
+    Args:
+        output: its answer for the pair.
+        perturbed: left disparities, float32 H×W px, of the pair's perturbed forms.
+    """
+
+    output: TeacherOutput
+    perturbed: Sequence[Disparity] = ()
+
+
+@dataclass(frozen=True)
 class FrameLabel:
-    """What the teacher says of a pair.
+    """The label of a pair.
 
     Args:
         disparity: float32 H×W px of the left view, NaN invalid.
@@ -122,8 +136,12 @@ class Steps:
         except UserError as error:
             return Frame(frame.index, frame.name, reason="another size than the calibration", problem=str(error))
 
-    def label(self, pair: StereoPair) -> FrameLabel:
-        """Label a pair."""
-        found = trusted(self.teacher, pair, self.trust, keep_threshold=self.keep_threshold)
+    def match(self, pair: StereoPair) -> Match:
+        """All passes of the teacher over a pair."""
+        return Match(*asked(self.teacher, pair, self.trust))
+
+    def weigh(self, pair: StereoPair, match: Match) -> FrameLabel:
+        """The label that an answer makes; may run in any thread."""
+        found = weigh(pair, match.output, self.trust, perturbed=match.perturbed, keep_threshold=self.keep_threshold)
         terms = found.terms if self.trust.terms else {}
         return FrameLabel(found.disparity, found.confidence, terms, found.verdict)

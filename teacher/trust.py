@@ -159,10 +159,14 @@ def weights_of(options: TrustOptions) -> dict[str, float]:
     return weights
 
 
+def asked(teacher: Teacher, pair: StereoPair, options: TrustOptions) -> tuple[TeacherOutput, list[Disparity]]:
+    """All passes of the teacher over one pair: its answer, and the left disparity under each perturbation."""
+    return teacher.predict(pair), [perturbed_disparity(teacher, pair, name) for name in options.perturbations]
+
+
 def trusted(
     teacher: Teacher, pair: StereoPair, options: TrustOptions, *, keep_threshold: float = KEEP_THRESHOLD
 ) -> TrustedLabel:
     """Label one pair, once more for each perturbation, and say how far the label is to be trusted; see `weigh`."""
-    output = teacher.predict(pair)
-    perturbed = [perturbed_disparity(teacher, pair, name) for name in options.perturbations]
+    output, perturbed = asked(teacher, pair, options)
     return weigh(pair, output, options, perturbed=perturbed, keep_threshold=keep_threshold)

@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -173,8 +174,8 @@ def test_a_verdict_drops_and_terms_of_the_steps_reach_the_set(clip, tmp_path):
         def prepare(self, frame):
             return Prepared(frame, "near duplicate" if frame.index % 3 else None)
 
-        def label(self, pair):
-            found = super().label(pair)
+        def weigh(self, pair, match):
+            found = super().weigh(pair, match)
             doubt = "too few trusted pixels" if pair.name == "000003" else None
             return FrameLabel(found.disparity, found.confidence, {"texture": found.confidence}, doubt)
 
@@ -195,6 +196,31 @@ def test_a_verdict_drops_and_terms_of_the_steps_reach_the_set(clip, tmp_path):
     term.write_bytes(b"")
     with pytest.raises(UserError, match="confidence_terms"):
         LabelSet.open(tmp_path / "set")
+
+
+def test_the_teacher_does_not_wait_for_reading_confidence_or_files(clip, tmp_path):
+    """Only its own passes keep the thread that it works in."""
+    threads = {"prepare": set(), "match": set(), "weigh": set()}
+
+    class Watching(Steps):
+        def prepare(self, frame):
+            threads["prepare"].add(threading.current_thread())
+            return super().prepare(frame)
+
+        def match(self, pair):
+            threads["match"].add(threading.current_thread())
+            return super().match(pair)
+
+        def weigh(self, pair, match):
+            threads["weigh"].add(threading.current_thread())
+            return super().weigh(pair, match)
+
+    task = Task.open(LabelConfig(str(clip), out=str(tmp_path / "set"), teacher=TEACHER))
+    task.steps = Watching(task.teacher)
+    label_here(task)
+    assert threads["match"] == {threading.current_thread()}
+    assert not threads["match"] & (threads["weigh"] | threads["prepare"])
+    assert not threads["weigh"] & threads["prepare"]
 
 
 def test_what_was_dropped_is_not_looked_at_again(clip, tmp_path):
