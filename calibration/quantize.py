@@ -28,6 +28,7 @@ from calibration.modelopt_process import check_installed, run_modelopt
 from calibration.modelopt_request import ModeloptRequest
 from calibration.precision import convolutions_kept_float, nodes_kept_fp32
 from calibration.variants import CONVERTED, ROLES, describe_precision, describe_variants, finish_graph
+from deploy.models import shipped_students
 from deploy.onnx_stereo import read_stereo_graph
 from stereo.artifacts import MANIFEST_NAME, disk_error, make_manifest, sha256_file, write_json
 from stereo.errors import UserError
@@ -140,7 +141,7 @@ def refuse_graphs(student: str) -> None:
         UserError: it is a graph, or a folder.
     """
     path = Path(student)
-    if path.is_dir():
+    if path.is_dir() and student not in shipped_students():
         raise UserError("is a folder, not a student file", where=path, fix="give the .safetensors that `train` wrote")
     if path.suffix == ".onnx" and path.exists():
         precision = read_stereo_graph(path).precision

@@ -111,32 +111,44 @@ class PredictConfig:
     """Options of `stereodistill predict`.
 
     Args:
-        left: left image of a rectified pair.
+        left: left image of a rectified pair; with a calibration of raw cameras, of a pair as they took it.
         right: right image.
-        model: a shipped student's name, an .onnx or a .safetensors file, or a published .pth of FoundationStereo.
+        model: a shipped student's name, an .onnx or a .safetensors file, or a published .pth of FoundationStereo; the
+            best student that ships with this version when left out.
         out: folder to write disparity.pfm, disparity.png and color.png to.
         runtime: what runs the model; "auto" takes onnxruntime for .onnx.
         precision_hint: arithmetic for what the graph leaves open.
         threads: how many threads the runtime may use.
         size: HEIGHTxWIDTH to run a model at that takes any; empty pads the images to a multiple of 32.
         iterations: refinement steps, for .safetensors and .pth files; as trained (FoundationStereo: 32) when left out.
-        focal_px: focal length of the left image in pixels; with baseline_m, depth.png is written too.
+        max_disp: disparity range in pixels, a multiple of 32, for students in .safetensors files; as trained when left
+            out.
+        focal_px: focal length of the left image in pixels; with baseline_m, depth.png and points.ply are written too.
         baseline_m: distance of the cameras in metres.
-        doffs_px: difference of the principal points, right minus left, in pixels.
+        doffs_px: difference of the principal points, right minus left, in pixels; 0 when left out.
+        cx, cy: principal point of the left image in pixels, for points.ply; the image's centre when left out.
+        calibration: file with these numbers instead: Middlebury's, KITTI's, K.txt of FoundationStereo, OpenCV YAML,
+            Kalibr; images of cameras that are not ideal are rectified with it first.
+        max_depth_m: points farther away are left out of points.ply, in metres; 0 keeps all.
     """
 
     left: str = positional()
     right: str = positional()
     out: str = field(kw_only=True)
-    model: str = field(default="nano", kw_only=True)
+    model: str | None = field(default=None, kw_only=True)
     runtime: str = field(default="auto", kw_only=True)
     precision_hint: str = field(default="f32", kw_only=True)
     threads: int = field(default=2, kw_only=True)
     size: str = field(default="", kw_only=True)
     iterations: int | None = field(default=None, kw_only=True)
+    max_disp: int | None = field(default=None, kw_only=True)
     focal_px: float | None = field(default=None, kw_only=True)
     baseline_m: float | None = field(default=None, kw_only=True)
-    doffs_px: float = field(default=0.0, kw_only=True)
+    doffs_px: float | None = field(default=None, kw_only=True)
+    cx: float | None = field(default=None, kw_only=True)
+    cy: float | None = field(default=None, kw_only=True)
+    calibration: str | None = field(default=None, kw_only=True)
+    max_depth_m: float = field(default=100.0, kw_only=True)
 
 
 @dataclass

@@ -9,18 +9,50 @@ from pathlib import Path
 from deploy.export import METADATA_PREFIX
 from deploy.onnx_stereo import read_stereo_graph
 from deploy.results import ModelFacts
-from deploy.runners.registry import SUFFIXES
+from deploy.runners.registry import SUFFIXES, installed
 from stereo.artifacts import sha256_file
 from stereo.errors import UserError
 
 PRECISIONS = ("fp32", "fp16", "int8")
+# Which of the shipped students is taken when none is named: the most accurate first.
+PREFERRED = ("small", "nano")
+TORCH_FREE = "give an .onnx or .engine with --model, as stereodistill export and build make them"
+
+
+def student_weights() -> Path:
+    """The folder of the students that come with the package, found without importing it or torch."""
+    spec = importlib.util.find_spec("student")
+    if spec is None or not spec.submodule_search_locations:
+        raise RuntimeError("the package 'student' is missing from this installation")
+    return Path(next(iter(spec.submodule_search_locations))) / "weights"
 
 
 def shipped_students() -> dict[str, Path]:
-    """Name → file of the students that come with the package, found without importing it or torch."""
-    spec = importlib.util.find_spec("student")
-    folders = [Path(folder) / "weights" for folder in (spec.submodule_search_locations or ())] if spec else []
-    return {path.stem: path for folder in folders for path in sorted(folder.glob("*.safetensors"))}
+    """Name → file of the students that come with the package."""
+    return {path.stem: path for path in sorted(student_weights().glob("*.safetensors"))}
+
+
+def default_student() -> str:
+    """The name of the shipped student that is taken when none is named.
+
+    Raises:
+        UserError: none ships with this version.
+    """
+    shipped = shipped_students()
+    for name in (*PREFERRED, *shipped):
+        if name in shipped:
+            return name
+    raise UserError("no student ships with this version", fix="give a .safetensors or .onnx file with --model")
+
+
+def refuse_without_torch(word: str) -> None:
+    """Refuse a shipped student where torch is missing: its file holds weights, which need torch to become a network.
+
+    Raises:
+        UserError: it is one, and torch is missing.
+    """
+    if word in shipped_students() and not Path(word).exists() and not installed("torch"):
+        raise UserError(f"the shipped student '{word}' needs torch, which is not installed here", fix=TORCH_FREE)
 
 
 def resolve_model(word: str) -> list[Path]:
@@ -30,7 +62,7 @@ def resolve_model(word: str) -> list[Path]:
         UserError: nothing of these.
     """
     path = Path(word)
-    if path.is_dir():
+    if path.is_dir() and not (word in shipped_students() and not any(path.glob("*.onnx"))):
         graphs = sorted(path.glob("*.onnx"), key=lambda graph: (_rank(graph.stem), graph.name))
         if not graphs:
             raise UserError("no .onnx file in this folder", where=path, fix="stereodistill quantize writes some")

@@ -24,6 +24,7 @@ class Request:
     Args:
         size: (H, W) for models that take any.
         iterations: refinement steps, where a file does not fix them; None for its own default.
+        max_disp: disparity range in px, likewise.
     """
 
     path: Path
@@ -33,6 +34,7 @@ class Request:
     threads: int
     size: tuple[int, int] | None
     iterations: int | None = None
+    max_disp: int | None = None
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,14 @@ class Opened:
 
 
 def requests(
-    models: list[str], *, runtime: str, precision_hints: str, threads: int, size: str, iterations: int | None = None
+    models: list[str],
+    *,
+    runtime: str,
+    precision_hints: str,
+    threads: int,
+    size: str,
+    iterations: int | None = None,
+    max_disp: int | None = None,
 ) -> list[Request]:
     """All combinations, in the order of the command line.
 
@@ -59,7 +68,7 @@ def requests(
         raise UserError("no precision hint named", where="--precision-hints", fix="f32 is the plain one")
     wanted_size = parse_size(size) if size else None
     return [
-        Request(path, variant, name, hint, threads, wanted_size, iterations)
+        Request(path, variant, name, hint, threads, wanted_size, iterations, max_disp)
         for path, variant in zip(paths, variant_names(paths), strict=True)
         for name in runtimes_for(path, wanted)
         for hint in hints_for(name, hints)
@@ -84,6 +93,7 @@ def opened(request: Request, *, fixed_size: bool) -> Iterator[Opened]:
         precision_hint=request.precision_hint,
         size=size,
         iterations=request.iterations,
+        max_disp=request.max_disp,
     )
     try:
         yield Opened(request, runner, model_facts(request.path, runner.metadata, variant=request.variant))

@@ -16,18 +16,13 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from deploy.models import shipped_students
 from stereo.artifacts import atomic_path, plain
 from stereo.errors import UserError
 from student.model import StudentConfig, StudentStereo
 from student.presets import adapt
 
 FORMAT = "stereodistill-student-1"
-WEIGHTS = Path(__file__).parent / "weights"
-
-
-def shipped_students() -> dict[str, Path]:
-    """Name → file of the students that come with the package."""
-    return {path.stem: path for path in sorted(WEIGHTS.glob("*.safetensors"))}
 
 
 def find_student(name_or_path: str | Path) -> Path:
@@ -36,10 +31,10 @@ def find_student(name_or_path: str | Path) -> Path:
     Raises:
         UserError: neither a shipped name nor a file.
     """
-    shipped = shipped_students()
-    if str(name_or_path) in shipped:
-        return shipped[str(name_or_path)]
     path = Path(name_or_path)
+    shipped = shipped_students()
+    if not path.is_file() and str(name_or_path) in shipped:
+        return shipped[str(name_or_path)]
     if not path.is_file():
         names = ", ".join(shipped) or "none yet"
         raise UserError("no such student file", where=path, fix=f"a .safetensors, or a shipped name: {names}")

@@ -61,16 +61,19 @@ def open_torch(
     precision_hint: str,
     size: tuple[int, int] | None,
     iterations: int | None = None,
+    max_disp: int | None = None,
 ) -> Runner:
     """Open a student file, or a FoundationStereo of `convert-teacher`; see `deploy.runners.registry.open_runner`."""
     path = find_student(path)
     if is_foundation_stereo(path):
+        if max_disp is not None:
+            raise UserError("FoundationStereo keeps its disparity range", where=path, fix="leave --max-disp out")
         return open_foundation_stereo(
             path, threads=threads, precision_hint=precision_hint, size=size, iterations=iterations
         )
     if precision_hint != "f32":
         raise UserError(f"torch runs students in f32, not {precision_hint}", where=path, fix="--precision-hints f32")
-    student = load_student(path, iterations=iterations)
+    student = load_student(path, max_disp=max_disp, iterations=iterations)
     return TorchRunner(student, threads=threads, source_sha256=sha256_file(path), size=size)
 
 

@@ -9,8 +9,9 @@ from rich.console import Console
 from rich.table import Table
 from torch.utils.flop_counter import FlopCounterMode
 
+from deploy.models import shipped_students
 from stereo.options import parse_size
-from student.checkpoint import load_student, shipped_students
+from student.checkpoint import load_student
 from student.config import SummaryConfig
 from student.model import SIZE_MULTIPLE, StudentStereo
 from student.presets import PRESETS, build_student

@@ -23,6 +23,19 @@ def shared_data() -> Path:
     return path
 
 
+@pytest.fixture
+def shipped_nano(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A student of the preset tiny with fresh weights that stands where the package's own `nano` does, alone."""
+    pytest.importorskip("torch")
+    from deploy import models
+    from student.checkpoint import save_student
+    from student.presets import build_student
+
+    folder = tmp_path / "shipped"
+    monkeypatch.setattr(models, "student_weights", lambda: folder)
+    return save_student(build_student("tiny", max_disp=64), folder / "nano.safetensors", training={"steps": 1})
+
+
 @pytest.fixture(scope="session", autouse=True)
 def interruptible() -> None:
     """Let tests interrupt what they start: shells make background jobs, and all that these start, deaf to Ctrl-C."""

@@ -16,6 +16,8 @@ from stereo.errors import UserError, require
 
 # OpenVINO sends an event at every import when this package is there.
 TELEMETRY = "openvino_telemetry"
+# Settings that a file may leave open, and what they are called in messages.
+SETTINGS = {"iterations": "iterations", "max_disp": "disparities"}
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,7 @@ class Runtime:
         package: the import name that it cannot do without.
         install: what to do when the package is missing.
         precision_hints: those it knows, the default first.
-        takes_iterations: whether `open` takes the number of refinement steps too: not fixed in the file.
+        takes: settings that its files do not fix and `open` takes too: "iterations", "max_disp".
     """
 
     suffix: str
@@ -36,7 +38,7 @@ class Runtime:
     package: str
     install: str
     precision_hints: tuple[str, ...] = ("f32",)
-    takes_iterations: bool = False
+    takes: tuple[str, ...] = ()
 
 
 # The first runtime of a suffix is what "auto" takes: onnxruntime is the portable reference.
@@ -59,15 +61,15 @@ RUNTIMES: dict[str, Runtime] = {
         ".safetensors",
         "student.runner:open_torch",
         "torch",
-        "pip install 'stereodistill[train]', or give an .onnx: stereodistill export writes one",
-        takes_iterations=True,
+        "pip install 'stereodistill[train]', or give an .onnx or .engine: stereodistill export and build make them",
+        takes=("iterations", "max_disp"),
     ),
     "foundation_stereo": Runtime(
         ".pth",
         "teacher.foundation_runner:open_foundation_stereo",
         "torch",
         "pip install 'stereodistill[train]'",
-        takes_iterations=True,
+        takes=("iterations",),
     ),
 }
 SUFFIXES = tuple(dict.fromkeys(runtime.suffix for runtime in RUNTIMES.values()))
@@ -159,6 +161,7 @@ def open_runner(
     precision_hint: str = "f32",
     size: tuple[int, int] | None = None,
     iterations: int | None = None,
+    max_disp: int | None = None,
 ) -> Runner:
     """Open a model with a runtime.
 
@@ -169,6 +172,7 @@ def open_runner(
         precision_hint: arithmetic for what the graph leaves open.
         size: (H, W) to compile a model for that takes any; a model of one fixed other size is refused.
         iterations: refinement steps, where the file does not fix them; its own default when left out.
+        max_disp: disparity range in px, likewise.
 
     Raises:
         UserError: missing file or package, a file the runtime cannot open, or a setting it does not take.
@@ -183,14 +187,17 @@ def open_runner(
         raise UserError(f"{threads} threads", where="--threads", fix="give 1 or more")
     if iterations is not None and iterations < 1:
         raise UserError(f"{iterations} iterations", where="--iterations", fix="give 1 or more")
-    if iterations is not None and not line.takes_iterations:
-        raise UserError("the number of iterations is fixed in this file", where=path,
-                        fix="leave --iterations out here and give it to `stereodistill export`")  # fmt: skip
+    chosen = {"iterations": iterations, "max_disp": max_disp}
+    chosen = {setting: value for setting, value in chosen.items() if value is not None}
+    for setting in chosen:
+        if setting not in line.takes:
+            option = f"--{setting.replace('_', '-')}"
+            raise UserError(f"the number of {SETTINGS[setting]} is fixed in this file", where=path,
+                            fix=f"leave {option} out here and give it to `stereodistill export`")  # fmt: skip
     if not installed(name):
         others = [other for other in RUNTIMES if RUNTIMES[other].suffix == line.suffix and installed(other)]
         choice = f"--runtime {others[0]}, or " if others else ""
         raise UserError(f"{name} is not installed here", where=path, fix=choice + line.install)
     module, function = line.open.split(":")
     opener: Callable[..., Runner] = getattr(importlib.import_module(module), function)
-    chosen = {} if iterations is None else {"iterations": iterations}
     return opener(path, threads=threads, precision_hint=precision_hint, size=size, **chosen)
