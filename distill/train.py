@@ -20,6 +20,7 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger
 
+from deploy.device import device_name
 from distill.callbacks import CHECKPOINT_NAME, Checkpoints, ProgressLine, Validation
 from distill.config import TrainConfig
 from distill.data import open_batches
@@ -104,10 +105,18 @@ def fit(trained: TrainedNetwork, config: TrainConfig, *, start: int, record: dic
         "samples": config.steps * config.data.batch_size * trainer.world_size,
         "seconds": round(checkpoints.elapsed_s + time.monotonic() - began, 1),
         "precision": str(trainer.precision),
+        "device": training_device(trainer),
         "validation": validation.latest,
     }
     if trainer.is_global_zero:
         trained.save(config.out / result_name(config), training=training)
+
+
+def training_device(trainer: pl.Trainer) -> str:
+    """What the steps ran on, for the record: "2 × NVIDIA H100", or the processor's name."""
+    root = trainer.strategy.root_device
+    name = torch.cuda.get_device_name(root) if root.type == "cuda" else device_name()
+    return f"{trainer.world_size} × {name}" if trainer.world_size > 1 else name
 
 
 def run_trainer(trainer: pl.Trainer, module: TrainingModule, batches: Any, checkpoint: Path | None) -> None:

@@ -1,0 +1,213 @@
+"""What ships: weights with a complete record, without data that may not ship, and a card that equals both."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from deploy import models
+from deploy.results import ImageAccuracy, ModelFacts, Place, make_row, write_results
+from stereo.artifacts import sha256_file
+from stereo.errors import UserError
+from student import model_card, ship
+from student.checkpoint import read_metadata, save_student
+from student.model_card import card_text, read_card
+from student.presets import build_student
+from student.ship import shipped_problems
+from student.shipped_record import NON_COMMERCIAL, refuse_non_commercial, strings
+
+ROOT = Path(__file__).resolve().parents[2]
+SHIPPED = sorted((ROOT / "student" / "weights").glob("*.safetensors"))
+
+
+@pytest.fixture
+def textures(tmp_path: Path) -> Path:
+    """Two photographs with source and licence."""
+    folder = tmp_path / "photos" / "skimage"
+    folder.mkdir(parents=True)
+    for name in ("brick.jpg", "coins.jpg"):
+        (folder / name).write_bytes(b"photo")
+    (folder / "README.json").write_text(json.dumps({"source": "scikit-image", "licence": "CC0"}))
+    return folder.parent
+
+
+@pytest.fixture
+def weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder where the shipped weights lie."""
+    monkeypatch.setattr(models, "student_weights", lambda: tmp_path / "weights")
+    monkeypatch.setattr(ship, "student_weights", lambda: tmp_path / "weights")
+    return tmp_path / "weights"
+
+
+def training(textures: Path, **changes: Any) -> dict[str, Any]:
+    """A record as `train` writes it."""
+    data = {"labels": [], "textures": str(textures), "crop": "64x96", "batch_size": 4, "scene_share": 0.5}
+    config = {"out": "/somewhere/runs/a", "preset": "tiny", "init": None, "seed": 3, "data": data, "restart": False,
+              "pairs": "/data/pairs"}  # fmt: skip
+    record = {
+        "config": config, "made_from": {}, "tools": {"torch": "2.13"}, "commit": "0123456789ab", "steps": 100,
+        "samples": 400, "seconds": 1800.0, "precision": "32-true", "device": "Made-up CPU, 2 cores",
+        "validation": {"step": 100, "pairs": {"mean": {"epe": 1.5}, "images": {"kitti2015": {"epe": 1.5}}}},
+    }  # fmt: skip
+    return {**record, **changes}
+
+
+def trained(tmp_path: Path, record: dict[str, Any]) -> Path:
+    """A trained student that is not shipped yet."""
+    torch.manual_seed(0)
+    return save_student(build_student("tiny", max_disp=64), tmp_path / "student.safetensors", training=record)
+
+
+def result_row(path: Path, sha256: str, epe_px: float) -> Any:
+    """Results of `evaluate` on one image."""
+    entry = ImageAccuracy("pairs", "teddy", "noc", 64, 96, 1.0, epe_px, 9.0, 5.0, 3.0, 4.0, 9.0, 8.0, 100, 100.0)
+    place = Place("torch", "2.13", "f32", "Made-up CPU", 1, None, None, None)
+    return make_row(ModelFacts("nano", path=str(path), sha256=sha256, max_disp=64), place, accuracy=(entry,))
+
+
+def test_shipping_keeps_the_weights_and_completes_the_record(tmp_path: Path, weights: Path, textures: Path) -> None:
+    source = trained(tmp_path, training(textures))
+    assert ship.main([str(source), "--name", "nano"]) == 0
+    shipped = weights / "nano.safetensors"
+    record = read_metadata(shipped)["training"]
+    assert record["textures"] == [
+        {"name": "skimage", "source": "scikit-image", "licence": "CC0", "files": ["brick.jpg", "coins.jpg"]}
+    ]
+    assert record["trained_file_sha256"] == sha256_file(source)
+    assert not [text for text in strings(record) if "/" in text]
+    assert (record["config"]["data"]["textures"], record["config"]["pairs"]) == ("photos", "pairs")
+    card = (weights / "nano.md").read_text()
+    for said in ("license: apache-2.0", "100 steps, 400 samples", "seed 3", "0.50 hours on Made-up CPU, 2 cores",
+                 "brick.jpg, coins.jpg", "licence: CC0", "Not measured."):  # fmt: skip
+        assert said in card
+    assert shipped_problems(shipped) == []
+
+
+def test_card_takes_the_results_of_this_file_alone(tmp_path: Path, weights: Path, textures: Path) -> None:
+    ship.main([str(trained(tmp_path, training(textures))), "--name", "nano"])
+    shipped = weights / "nano.safetensors"
+    rows = [result_row(shipped, sha256_file(shipped), 1.25), result_row(shipped, "another", 7.75)]
+    write_results(tmp_path / "results.json", rows)
+    assert model_card.main(["nano", "--results", str(tmp_path / "results.json")]) == 0
+    text = (weights / "nano.md").read_text()
+    assert "| teddy | noc | 1.25 | 9.00 | 5.00 | 4.00 |" in text
+    assert "| mean of 1 | | 1.25 |" in text
+    assert "7.75" not in text
+    assert shipped_problems(shipped) == []
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        ("100 steps", "900 steps", "the text of nano.md differs"),
+        ('"steps": 100', '"steps": 900', "nano.md differs from nano.safetensors in training"),
+        ("```json", "```", "has no record"),
+    ],
+)
+def test_card_that_says_something_else_is_found(
+    tmp_path: Path, weights: Path, textures: Path, old: str, new: str, told: str
+) -> None:
+    ship.main([str(trained(tmp_path, training(textures))), "--name", "nano"])
+    card = weights / "nano.md"
+    assert old in card.read_text()
+    card.write_text(card.read_text().replace(old, new))
+    assert told in " ".join(shipped_problems(weights / "nano.safetensors"))
+
+
+def test_weights_without_card_too_large_not_finite_or_of_kitti_are_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    student = build_student("tiny", max_disp=64)
+    path = save_student(student, tmp_path / "a.safetensors", training={"config": {"data": {"labels": ["KITTI"]}}})
+    assert "does not allow to ship" in " ".join(shipped_problems(path))
+    path = save_student(student, tmp_path / "a.safetensors", training={})
+    assert "no model card" in " ".join(shipped_problems(path))
+    monkeypatch.setattr(ship, "LARGEST_BYTES", 1000)
+    assert "more than 0.001 MB" in " ".join(shipped_problems(path))
+    with torch.no_grad():
+        next(student.parameters()).view(-1)[0] = math.nan
+    path = save_student(student, tmp_path / "a.safetensors", training={})
+    assert "not finite" in " ".join(shipped_problems(path))
+
+
+@pytest.mark.parametrize("name", [*NON_COMMERCIAL, "Scene_Flow", "my KITTI-2015 labels", "Foundation Stereo"])
+@pytest.mark.parametrize("place", ["labels", "textures", "made_from", "init", "started_from"])
+def test_data_that_may_not_ship_is_refused_by_name(place: str, name: str) -> None:
+    config: dict[str, Any] = {"data": {"labels": [], "textures": None}, "pairs": "kitti pairs", "init": None}
+    record: dict[str, Any] = {"config": config, "made_from": {}, "validation": {"kitti": 1}}
+    refuse_non_commercial(record)  # what it was scored on is no matter
+    if place in ("labels", "textures"):
+        config["data"][place] = f"/data/{name}/a"
+    elif place == "made_from":
+        record[place] = {f"/data/{name}": "0" * 64}
+    elif place == "init":
+        config[place] = name
+    else:
+        record[place] = {"name": "a.safetensors", "training": {"labels": [{"name": name}]}}
+    with pytest.raises(UserError, match="does not allow to ship"):
+        refuse_non_commercial(record)
+
+
+def test_what_is_missing_is_told(
+    tmp_path: Path, weights: Path, textures: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def told(record: dict[str, Any]) -> str:
+        with pytest.raises(SystemExit) as stop:
+            ship.main([str(trained(tmp_path, record)), "--name", "nano"])
+        assert stop.value.code == 2
+        return capsys.readouterr().err
+
+    assert "does not say which device" in told(training(textures, device=None))
+    (textures / "skimage" / "README.json").write_text(json.dumps({"source": "scikit-image"}))
+    assert "does not say source and licence" in told(training(textures))
+    shutil.rmtree(textures)
+    assert "no such folder of photographs" in told(training(textures))
+    assert not weights.exists()
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_every_shipped_student_may_ship(path: Path) -> None:
+    assert shipped_problems(path) == []
+
+
+def test_every_card_has_its_weights() -> None:
+    cards = {path.stem for path in (ROOT / "student" / "weights").glob("*.md")}
+    assert cards == {path.stem for path in SHIPPED}
+
+
+def test_text_follows_from_the_record(tmp_path: Path, weights: Path, textures: Path) -> None:
+    ship.main([str(trained(tmp_path, training(textures))), "--name", "nano"])
+    facts = read_card(weights / "nano.md")
+    facts["training"]["samples"] = 123_456
+    assert "123,456 samples" in card_text(facts)
+
+
+@pytest.mark.slow
+def test_weights_and_cards_are_in_the_wheel(tmp_path: Path) -> None:
+    tree = tmp_path / "tree"
+    rooms = ("stereo", "teacher", "student", "distill", "calibration", "deploy")
+    for room in rooms:
+        shutil.copytree(ROOT / room, tree / room, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, tree / name)
+    (tree / "student" / "weights").mkdir(exist_ok=True)
+    (tree / "student" / "weights" / "stand_in.safetensors").write_bytes(b"weights")
+    (tree / "student" / "weights" / "stand_in.md").write_bytes(b"card")
+    command = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "--no-index", "-q"]
+    done = subprocess.run([*command, "-w", str(tmp_path / "wheel"), str(tree)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    (wheel,) = (tmp_path / "wheel").glob("stereodistill-*.whl")
+    names = set(zipfile.ZipFile(wheel).namelist())
+    expected = {f"student/weights/stand_in{suffix}" for suffix in (".safetensors", ".md")}
+    expected |= {f"student/weights/{path.name}" for path in SHIPPED}
+    expected |= {f"student/weights/{path.stem}.md" for path in SHIPPED}
+    assert expected <= names
