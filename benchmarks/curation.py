@@ -7,6 +7,8 @@ Damage, in equal parts: the right view of another frame, the label shifted by 8 
 is trained on the damaged set, frames that it disagrees with are dropped (one round of `curate`), and a second student
 is trained on what is left. Printed: precision and recall of the dropping, by kind of damage, and the error of students
 trained on the damaged, the curated and the undamaged set, on scenes that none of them saw. Finished parts are kept.
+With fresh weights and the default number of steps a student still disagrees with many good frames: give --init a
+student that has learnt on other scenes, or train for longer.
 """
 
 from __future__ import annotations
@@ -98,10 +100,12 @@ def write_set(path: Path, frames: list[LabelledFrame]) -> Path:
     return writer.finish()
 
 
-def training(out: Path, steps: int, seed: int, labels: Path, crop: str) -> TrainConfig:
+def training(out: Path, steps: int, seed: int, labels: Path, crop: str, init: str | None) -> TrainConfig:
     """The training of every student here: label sets alone, no scenes."""
     data = DataOptions(labels=[labels], scene_share=0.0, crop=crop)
-    return TrainConfig(out=out, preset="nano", max_disp=96, steps=steps, seed=seed, data=data, validate_every=0)
+    return TrainConfig(
+        out=out, preset="nano", init=init, max_disp=96, steps=steps, seed=seed, data=data, validate_every=0
+    )
 
 
 def error_of(student: Path) -> dict[str, float]:
@@ -113,7 +117,15 @@ def error_of(student: Path) -> dict[str, float]:
 
 
 def run(
-    out: Path, *, share: float, seed: int, frames: int, steps: int, threshold: float, crop: str
+    out: Path,
+    *,
+    share: float,
+    seed: int,
+    frames: int,
+    steps: int,
+    threshold: float,
+    crop: str,
+    init: str | None,
 ) -> dict[str, object]:
     """One cell of the table; its result is kept in a file."""
     folder = out / f"share_{share:g}_seed_{seed}"
@@ -123,13 +135,15 @@ def run(
     clean = rendered(frames, seed)
     spoilt, kinds = damaged(clean, share, seed)
     labels = write_set(folder / "damaged", spoilt)
-    base = training(folder / "unused", steps, seed, labels, crop)
+    base = training(folder / "unused", steps, seed, labels, crop, init)
     curated = curate(CurateConfig(labels=labels, out=folder / "curation", rounds=1, threshold=threshold, train=base))
     left = set(LabelSet.open(curated).names)
     dropped = {frame.name for frame in clean} - left
-    on_curated = train(training(folder / "on_curated", steps, seed, curated, crop))
+    on_curated = train(training(folder / "on_curated", steps, seed, curated, crop, init))
     clean_folder = out / f"clean_seed_{seed}"
-    on_clean = train(training(clean_folder / "student", steps, seed, write_set(clean_folder / "labels", clean), crop))
+    on_clean = train(
+        training(clean_folder / "student", steps, seed, write_set(clean_folder / "labels", clean), crop, init)
+    )
     found = dropped & kinds.keys()
     result = {
         "share": share, "seed": seed, "frames": frames, "damaged": len(kinds), "dropped": len(dropped),
@@ -152,6 +166,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=400)
     parser.add_argument("--threshold", type=float, default=60.0)
     parser.add_argument("--crop", default="160x256")
+    parser.add_argument("--init", help="a student that all of them start from; fresh weights when left out")
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     print("| damaged | seed | dropped | precision | recall | by kind | on damaged | on curated | on undamaged |")
@@ -160,7 +175,7 @@ def main() -> None:
         for share in map(float, options.shares.split(",")):
             row = run(
                 options.out, share=share, seed=seed, frames=options.frames, steps=options.steps,
-                threshold=options.threshold, crop=options.crop,
+                threshold=options.threshold, crop=options.crop, init=options.init,
             )  # fmt: skip
             errors = [
                 f"{row[key]['epe_px']:.2f} / {row[key]['bad2_pct']:.1f}"

@@ -11,6 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from deploy.models import shipped_students
 from stereo.options import parse_size
+from student.activation_memory import activation_memory_mb
 from student.checkpoint import load_student
 from student.config import SummaryConfig
 from student.model import SIZE_MULTIPLE, StudentStereo
@@ -42,13 +43,15 @@ def summary(config: SummaryConfig) -> None:
     else:
         student = load_student(config.preset, max_disp=config.max_disp, iterations=config.iterations)
     macs = count_macs(student, size)
+    memory_mb = activation_memory_mb(student, *torch.zeros(2, 1, 3, *size))
     title = f"{student.config.preset}, {config.size}, max_disp {student.config.max_disp}, "
     table = Table(title=title + f"{student.config.iterations} iterations")
-    for heading in ("block", "GMAC", "share", "parameters"):
+    for heading in ("block", "GMAC", "share", "parameters", "activations MB"):
         table.add_column(heading, justify="left" if heading == "block" else "right")
     sizes = {name: sum(weight.numel() for weight in block.parameters()) for name, block in student.named_children()}
     sizes["total"] = sum(sizes.values())
     for name, gmac in macs.items():
         share = f"{100 * gmac / macs['total']:.1f} %"
-        table.add_row(name, f"{gmac:.3f}", share, f"{sizes[name]:,}" if name in sizes else "")
+        parameters = f"{sizes[name]:,}" if name in sizes else ""
+        table.add_row(name, f"{gmac:.3f}", share, parameters, f"{memory_mb[name]:.1f}" if name in memory_mb else "")
     Console(file=sys.stdout).print(table)

@@ -16,11 +16,12 @@ def pair(height: int = 64, width: int = 96, seed: int = 0) -> tuple[torch.Tensor
     return tuple(255 * torch.rand(1, 3, height, width, generator=generator) for _ in range(2))  # type: ignore[return-value]
 
 
-def test_nano_stays_within_its_budget() -> None:
+@pytest.mark.parametrize(("name", "least", "most"), [("nano", 5, 10), ("small", 20, 31)])
+def test_presets_stay_within_their_budgets(name: str, least: float, most: float) -> None:
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        build_student("nano", max_disp=192).eval()(*pair(480, 640))
+        build_student(name, max_disp=192).eval()(*pair(480, 640))
     gmac = counter.get_total_flops() / 2e9
-    assert 5 < gmac <= 10
+    assert least < gmac <= most
 
 
 @pytest.mark.parametrize(("max_disp", "iterations"), [(64, 1), (192, 3)])
