@@ -12,7 +12,8 @@ import dataclasses
 import numpy as np
 import torch
 
-from distill.scene_geometry import Items, Surfaces
+from distill.scene_device import send
+from distill.scene_geometry import FLAT, Items, Surfaces
 from distill.scene_textures import Bank
 
 # Newton's method doubles the digits: from waves within a few percent of the depth, to float32's precision.
@@ -21,7 +22,10 @@ NEWTON_STEPS = 3
 
 @dataclasses.dataclass
 class Coefficients:
-    """`Items` and the surfaces they refer to on the render device, float32 and (I, ...); see there."""
+    """`Items` and the surfaces they refer to on the render device, float32 and (I, ...); see there.
+
+    The first two rows of FLAT items differ: they are local coordinates times inverse depth, see `by_inverse_depth`.
+    """
 
     view: torch.Tensor
     kind: torch.Tensor
@@ -38,7 +42,7 @@ def to_device(items: Items, surfaces: Surfaces, near: np.ndarray, device: torch.
     """Copy the coefficients to the render device; `near` (V,) is the nearest depth drawn."""
     own = items.surface
     arrays = {
-        "rows": items.rows,
+        "rows": by_inverse_depth(items),
         "constants": items.constants,
         "bend": surfaces.bend[own],
         "waves": surfaces.waves[own],
@@ -46,9 +50,17 @@ def to_device(items: Items, surfaces: Surfaces, near: np.ndarray, device: torch.
         "bounded": np.isfinite(surfaces.half[own]).all(1),
         "inverse_near": 1 / near[items.view],
     }
-    floats = {name: torch.as_tensor(array, dtype=torch.float32, device=device) for name, array in arrays.items()}
-    view, kind = torch.as_tensor(items.view, device=device), torch.as_tensor(items.kind, device=device)
+    floats = {name: send(array, device) for name, array in arrays.items()}
+    view, kind = (send(values, device, torch.int64) for values in (items.view, items.kind))
     return Coefficients(view=view, kind=kind, **floats)
+
+
+def by_inverse_depth(items: Items) -> np.ndarray:
+    """Rows (I, 3, 3) of which a flat patch's first two are w p1 and w p2, which are affine in the pixel as w is."""
+    rows = items.rows.copy()
+    flat = items.kind == FLAT
+    rows[flat, :2] += items.constants[flat, :2, None] * rows[flat, 2:]
+    return rows
 
 
 def affine(row: torch.Tensor, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
@@ -67,15 +79,14 @@ def flat_fragments(
     data: Coefficients, chosen: torch.Tensor, x: torch.Tensor, y: torch.Tensor, bank: Bank | None
 ) -> torch.Tensor:
     """Flat patches; `bank` is None where no silhouette is cut."""
-    rows, constants = data.rows[chosen], data.constants[chosen]
+    rows = data.rows[chosen]
     w = affine(rows[:, 2], x, y)
-    inverse = w.reciprocal()
-    u = affine(rows[:, 0], x, y).mul_(inverse).add_(constants[:, 0, None, None])
-    v = affine(rows[:, 1], x, y).mul_(inverse).add_(constants[:, 1, None, None])
-    outside = torch.maximum(u.abs(), v.abs()).mul_(data.bounded[chosen, None, None])
-    keep = (outside <= 1) & (w <= data.inverse_near[chosen, None, None])
+    u, v = affine(rows[:, 0], x, y), affine(rows[:, 1], x, y)
+    # |p1| <= 1 and |p2| <= 1, times w.
+    keep = (torch.maximum(u.abs(), v.abs()) <= w) & (w <= data.inverse_near[chosen, None, None])
     if bank is not None:
-        keep &= bank.inside(data.cut[chosen, None, None], u, v) > 0
+        inverse = w.reciprocal()
+        keep &= bank.inside(data.cut[chosen, None, None], u.mul_(inverse), v.mul_(inverse)) > 0
     return w * keep
 
 

@@ -10,11 +10,12 @@ from __future__ import annotations
 import dataclasses
 
 import numpy as np
+from numpy.typing import NDArray
 
 from distill.scene_furniture import Component, draw_furniture, turned, waves
 from distill.scene_geometry import BENDS, Cameras, Floats, Ints, Surfaces, box_faces, flat, join, quadrics
 from distill.scene_lights import Lights, draw_lights
-from distill.scene_materials import ANY, GROUND, SKY, WALL, Materials, draw_materials, one_texel_per_pixel
+from distill.scene_materials import ANY, GLASS, GROUND, SKY, WALL, Materials, draw_materials, one_texel_per_pixel
 from distill.scene_textures import Bank
 from distill.scenes_config import SceneOptions
 
@@ -29,6 +30,8 @@ THINGS = {
 }  # fmt: skip
 # Share of the free-standing objects that are compound ones.
 FURNITURE_SHARE = 0.22
+# Share of boards and bodies that are seen through.
+GLASS_SHARE = 0.1
 
 
 @dataclasses.dataclass
@@ -40,6 +43,11 @@ class World:
     lights: Lights
     cameras: Cameras
     near: Floats
+
+    @property
+    def clear(self) -> NDArray[np.bool_]:
+        """Which surfaces (S,) are seen through."""
+        return self.materials.clear[self.surfaces.thing]
 
 
 @dataclasses.dataclass
@@ -57,8 +65,8 @@ class Scene:
     tiles: list[Floats] = dataclasses.field(default_factory=list)
     looks: list[Ints] = dataclasses.field(default_factory=list)
 
-    def new_things(self, depth: Floats, look: int = ANY) -> Ints:
-        """Numbers for new objects of one look, with textures scaled for a view from `depth`."""
+    def new_things(self, depth: Floats, look: int | Ints = ANY) -> Ints:
+        """Numbers for new objects of one look, or one each, with textures scaled for a view from `depth`."""
         first = sum(map(len, self.looks))
         self.tiles.append(one_texel_per_pixel(depth, self.focal))
         self.looks.append(np.full(len(depth), look))
@@ -187,7 +195,8 @@ def add_objects(scene: Scene, count: int, far: float, height: float | None) -> N
     body, sheet = np.where(stands, upright, tumbled), np.where(stands, facing_upright, facing)
     if height is not None:
         places.centre[:, 1] = np.where(places.standing, height - half[:, 1], places.centre[:, 1])
-    thing = scene.new_things(places.depth)
+    can_be_clear = ~np.isin(np.array(list(THINGS))[kinds], ("cut-out", "rod"))
+    thing = scene.new_things(places.depth, np.where(can_be_clear & (rng.random(count) < GLASS_SHARE), GLASS, ANY))
     for index, name in enumerate(THINGS):
         own = np.flatnonzero(kinds == index)
         if not len(own):
@@ -282,6 +291,6 @@ def compose(rng: np.random.Generator, count: int, size: tuple[int, int], options
         rotation=np.tile(np.eye(3), (count, 1, 1)),
         translation=np.zeros((count, 3)),
     )
-    lights = draw_lights(rng, focal / np.array([0.5 * scene.largest for scene in scenes]), bank.count)
+    lights = draw_lights(rng, focal / np.array([0.5 * scene.largest for scene in scenes]), bank)
     near = np.array([scene.near for scene in scenes])
     return World(join(parts), draw_materials(rng, looks, tiles, bank), lights, cameras, near)

@@ -7,6 +7,8 @@ import dataclasses
 import numpy as np
 
 from distill.scene_geometry import Floats
+from distill.scene_reflections import Surroundings, draw_surroundings
+from distill.scene_textures import Bank
 
 
 @dataclasses.dataclass
@@ -22,6 +24,7 @@ class Lights:
         softness: (B,) mip level from which their pattern is taken.
         shadows: (B,) share of the light, 0 to 1, that the shadows of objects take away.
         reach: (B,) depth before the eyes up to which objects cast shadows.
+        surroundings: what mirrors show.
     """
 
     direction: Floats
@@ -32,9 +35,10 @@ class Lights:
     softness: Floats
     shadows: Floats
     reach: Floats
+    surroundings: Surroundings
 
 
-def draw_lights(rng: np.random.Generator, depth: Floats, textures: int) -> Lights:
+def draw_lights(rng: np.random.Generator, depth: Floats, bank: Bank) -> Lights:
     """Random light for scenes whose things are about at `depth` (B,)."""
     count = len(depth)
     towards = rng.normal(0, 1, (count, 3)) + np.array([0.0, -1.0, -0.7])
@@ -45,8 +49,9 @@ def draw_lights(rng: np.random.Generator, depth: Floats, textures: int) -> Light
         ambient=rng.uniform(0.35, 0.8, count),
         patches=np.where(rng.random(count) < 0.3, 0.0, rng.uniform(0.1, 0.7, count)),
         axes=axes,
-        pattern=rng.integers(0, textures, count).astype(np.float64),
+        pattern=rng.integers(0, bank.count, count).astype(np.float64),
         softness=rng.uniform(1, 5, count),
         shadows=np.where(rng.random(count) < 0.25, 0.0, rng.uniform(0.2, 0.75, count)),
         reach=depth * 2 ** rng.uniform(0.5, 1.5, count),
+        surroundings=draw_surroundings(rng, depth, bank),
     )

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from distill.scene_geometry import Floats, Ints
 from distill.scene_textures import TILE, Bank
 
-ANY, SKY, GROUND, WALL = range(4)
+ANY, SKY, GROUND, WALL, GLASS = range(5)
 # Patterns that suit a purpose; photographs suit all but the sky. The rest of the time anything goes.
 SUITED = {
     SKY: ("fractal", "plain"),
@@ -18,6 +18,8 @@ SUITED = {
     WALL: ("fractal", "bricks", "speckle", "plain", "wood", "cells", "photograph"),
 }
 SUITED_SHARE = 0.7
+# Share of things that mirror their surroundings: polished floors, lacquer, wet roads, windows.
+MIRROR_SHARE = {ANY: 0.2, SKY: 0.0, GROUND: 0.15, WALL: 0.08, GLASS: 1.0}
 
 
 @dataclasses.dataclass
@@ -35,6 +37,9 @@ class Materials:
         gain: (T, 3) colour per unit of the first texture; negative inverts.
         gloss: (T,) strength of the highlight on curved surfaces.
         shines: (T,) bool, bright by itself, whatever the light: the sky.
+        opacity: (T,) share of what is behind that is hidden; below 1 for glass.
+        mirror: (T,) share of the surroundings that is reflected at grazing rays.
+        blur: (T,) mip levels by which the reflection is blurred.
     """
 
     texture: NDArray[np.int64]
@@ -47,6 +52,14 @@ class Materials:
     gain: Floats
     gloss: Floats
     shines: NDArray[np.bool_]
+    opacity: Floats
+    mirror: Floats
+    blur: Floats
+
+    @property
+    def clear(self) -> NDArray[np.bool_]:
+        """Which things (T,) are seen through."""
+        return self.opacity < 1
 
 
 def choose_textures(rng: np.random.Generator, look: Ints, bank: Bank) -> Ints:
@@ -66,7 +79,7 @@ def draw_materials(rng: np.random.Generator, look: Ints, tile: Floats, bank: Ban
     """Random materials.
 
     Args:
-        look: (T,) ANY, SKY, GROUND or WALL.
+        look: (T,) ANY, SKY, GROUND, WALL or GLASS.
         tile: (T,) world length of a texture tile at one texel per pixel; varied by a factor of 2 or so.
         bank: the textures to choose from.
     """
@@ -85,6 +98,7 @@ def draw_materials(rng: np.random.Generator, look: Ints, tile: Floats, bank: Ban
     shade = rng.uniform(0.4, 0.95, (count, 1))
     base[sky] = (shade * (1 + rng.uniform(0, 0.4, (count, 1)) * [-0.6, -0.1, 0.5]))[sky]
     gain[sky] = (rng.uniform(-0.1, 0.25, (count, 1)) * np.ones(3))[sky]
+    mirrors = np.array([MIRROR_SHARE[kind] for kind in range(len(MIRROR_SHARE))])[look]
     detail = rng.uniform(0, 1, count) ** 2 * np.where(weak, 0.1, 1.2)
     return Materials(
         texture=choose_textures(rng, look, bank),
@@ -97,6 +111,9 @@ def draw_materials(rng: np.random.Generator, look: Ints, tile: Floats, bank: Ban
         gain=gain,
         gloss=np.where(rng.random(count) < 0.4, rng.uniform(0, 0.6, count), 0.0),
         shines=sky,
+        opacity=np.where(look == GLASS, rng.uniform(0.08, 0.6, count), 1.0),
+        mirror=np.where(rng.random(count) < mirrors, rng.uniform(0.1, 0.9, count), 0.0),
+        blur=rng.uniform(0, 3.5, count) * (look != GLASS),
     )
 
 

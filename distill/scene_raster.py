@@ -11,10 +11,12 @@ from __future__ import annotations
 
 import dataclasses
 import sys
+from itertools import pairwise
 
 import numpy as np
 import torch
 
+from distill.scene_device import chunk_pixels, send
 from distill.scene_fragments import (
     Coefficients,
     flat_fragments,
@@ -44,9 +46,19 @@ class Visible:
     item: torch.Tensor
 
 
-def chunk_pixels(device: torch.device) -> int:
-    """Pixels per chunk: on a CPU the intermediate tensors stay in its cache, on a GPU launches are few."""
-    return 1 << 16 if device.type == "cpu" else 1 << 23
+@dataclasses.dataclass
+class Cast:
+    """What the views see.
+
+    Args:
+        front: the nearest surfaces.
+        behind: the nearest that cannot be seen through, where some can.
+        data: the coefficients of the items.
+    """
+
+    front: Visible
+    behind: Visible | None
+    data: Coefficients
 
 
 def rounded_up(extent: np.ndarray, limit: int) -> np.ndarray:
@@ -55,8 +67,9 @@ def rounded_up(extent: np.ndarray, limit: int) -> np.ndarray:
 
 
 def cast(
-    items: Items, surfaces: Surfaces, bank: Bank, size: tuple[int, int], *, views: int, near: np.ndarray
-) -> tuple[Visible, Coefficients]:
+    items: Items, surfaces: Surfaces, bank: Bank, size: tuple[int, int], *, views: int, near: np.ndarray,
+    clear: np.ndarray | None = None,
+) -> Cast:  # fmt: skip
     """Find the nearest surface in every pixel of every view.
 
     Args:
@@ -66,35 +79,56 @@ def cast(
         size: (height, width).
         views: number of views V.
         near: (V,) nearest depth that is drawn.
+        clear: (S,) surfaces that are seen through, if any; never an endless one.
     """
-    height, width = size
     device = bank.textures.device
     data = to_device(items, surfaces, near, device)
     endless = (items.kind == FLAT) & ~np.isfinite(surfaces.half[items.surface]).all(1)
-    keys = torch.stack(
-        [stage_keys(data, np.flatnonzero(endless & (items.view == view)), size) for view in range(views)]
-    ).view(-1)
+    keys = stage_keys(data, planes_of(items, endless, views), size)
+    through = np.zeros(len(items.view), np.bool_) if clear is None else clear[items.surface]
+    draw(keys, data, items, surfaces, bank, size, ~endless & ~through)
+    opaque = None
+    if through.any():
+        opaque = as_visible(keys, views, size)
+        # What is seen is a view of the keys.
+        keys = keys.clone()
+        draw(keys, data, items, surfaces, bank, size, through)
+    return Cast(as_visible(keys, views, size), opaque, data)
+
+
+def as_visible(keys: torch.Tensor, views: int, size: tuple[int, int]) -> Visible:
+    """Take keys apart."""
+    halves = keys.view(torch.int32).view(views, *size, 2)
+    return Visible(halves[..., 1 - LOW].contiguous().view(torch.float32), halves[..., LOW].to(torch.int64))
+
+
+def draw(
+    keys: torch.Tensor, data: Coefficients, items: Items, surfaces: Surfaces, bank: Bank, size: tuple[int, int],
+    chosen: np.ndarray,
+) -> None:  # fmt: skip
+    """Put the `chosen` items (I,) into the keys (V · H · W), in place."""
+    height, width = size
     x0, y0, x1, y1 = items.window.T
-    shown = (x1 > x0) & (y1 > y0) & ~endless
+    chosen = chosen & (x1 > x0) & (y1 > y0)
     rows, columns = rounded_up(y1 - y0, height), rounded_up(x1 - x0, width)
     left, top = np.minimum(x0, width - columns), np.minimum(y0, height - rows)
     whole = surfaces.cut[items.surface] == 0
     groups = np.stack([rows, columns, items.kind, whole], 1)
-    chunk = chunk_pixels(device)
-    for group in np.unique(groups[shown], axis=0):
-        members = np.flatnonzero((groups == group).all(1) & shown)
-        window = int(group[0]), int(group[1])
-        step = max(1, chunk // (window[0] * window[1]))
-        for start in range(0, len(members), step):
-            some = members[start : start + step]
-            chosen, x, y = (torch.as_tensor(values, device=device) for values in (some, left[some], top[some]))
-            x = x[:, None] + torch.arange(window[1], device=device)
-            y = y[:, None] + torch.arange(window[0], device=device)
-            depth = fragments(data, chosen, x.float(), y.float(), bank, kind=group[2], whole=group[3])
-            place = ((data.view[chosen] * height)[:, None] + y).mul_(width)[:, :, None] + x[:, None, :]
-            keys.scatter_reduce_(0, place.view(-1), as_keys(depth, chosen[:, None, None]).view(-1), "amax")
-    halves = keys.view(torch.int32).view(views, height, width, 2)
-    return Visible(halves[..., 1 - LOW].contiguous().view(torch.float32), halves[..., LOW].to(torch.int64)), data
+    members = np.flatnonzero(chosen)
+    members = members[np.lexsort(groups[members].T[::-1])]
+    device = keys.device
+    order, lefts, tops = (send(values[members], device, torch.int64) for values in (np.arange(len(rows)), left, top))
+    bounds = np.flatnonzero(np.any(np.diff(groups[members], axis=0, prepend=-1, append=-1), axis=1))
+    for first, last in pairwise(bounds):
+        window_rows, window_columns, kind, full = groups[members[first]]
+        across, down = torch.arange(window_columns, device=device), torch.arange(window_rows, device=device)
+        step = max(1, chunk_pixels(device) // (window_rows * window_columns))
+        for start in range(first, last, step):
+            some = slice(start, min(start + step, last))
+            x, y = lefts[some, None] + across, tops[some, None] + down
+            depth = fragments(data, order[some], x.float(), y.float(), bank, kind=kind, whole=full)
+            place = ((data.view[order[some]] * height)[:, None] + y).mul_(width)[:, :, None] + x[:, None, :]
+            keys.scatter_reduce_(0, place.view(-1), as_keys(depth, order[some, None, None]).view(-1), "amax")
 
 
 def fragments(
@@ -115,16 +149,33 @@ def as_keys(inverse_depth: torch.Tensor, item: torch.Tensor) -> torch.Tensor:
     return halves.view(torch.int64)[..., 0]
 
 
+def planes_of(items: Items, endless: np.ndarray, views: int) -> np.ndarray:
+    """The endless planes (K, V) of each view, its sky first and again where it has fewer than another."""
+    own = [np.flatnonzero(endless & (items.view == view)) for view in range(views)]
+    most = max(map(len, own))
+    return np.stack([np.concatenate([planes, np.full(most - len(planes), planes[0])]) for planes in own], 1)
+
+
 def stage_keys(data: Coefficients, planes: np.ndarray, size: tuple[int, int]) -> torch.Tensor:
-    """Keys (H, W) of one view in which only its endless planes are seen; `planes` are their items, the sky first."""
+    """Keys (V · H · W) of views in which only their endless planes (K, V), the sky first, are seen."""
     height, width = size
     device = data.rows.device
+    views = planes.shape[1]
+    chosen = send(planes, device, torch.int64)
     x = torch.arange(width, device=device, dtype=torch.float32)[None]
     y = torch.arange(height, device=device, dtype=torch.float32)[None]
-    nearest = torch.zeros(height, width, device=device)
-    item = torch.full((height, width), int(planes[0]), dtype=torch.int32, device=device)
-    for plane in planes.tolist():
-        w = plane_fragments(data, torch.tensor([plane], device=device), x, y)[0]
-        item.masked_fill_(w > nearest, plane)
-        torch.maximum(nearest, w, out=nearest)
-    return as_keys(nearest, item)
+    keys = torch.empty(views, height, width, dtype=torch.int64, device=device)
+    step = max(1, chunk_pixels(device) // (height * width))
+    for first in range(0, views, step):
+        some = slice(first, min(first + step, views))
+        nearest = torch.zeros(some.stop - some.start, height, width, device=device)
+        item = chosen[0, some].int()[:, None, None].expand_as(nearest)
+        # A view with fewer planes is padded with its sky: that changes nothing.
+        for index, planes_here in enumerate(planes[:, some]):
+            if index and (planes_here == planes[0, some]).all():
+                break
+            w = plane_fragments(data, chosen[index, some], x, y)
+            item = torch.where(w > nearest, chosen[index, some].int()[:, None, None], item)
+            torch.maximum(nearest, w, out=nearest)
+        keys[some] = as_keys(nearest, item)
+    return keys.view(-1)

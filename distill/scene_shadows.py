@@ -3,17 +3,21 @@
 The light is a distant camera; `distill.scene_raster` sees through it as through any other. A shadow is a function of
 the point in the world alone, so both eyes see the same one. Stage planes cast none: they would put all in the dark.
 
-Shape legend: B scenes, V views, P pixels of one view.
+Shape legend: B scenes, S surfaces, V views.
 """
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
+from distill.scene_device import send
 from distill.scene_geometry import Cameras, Floats, Surfaces, by_pixel, project
+from distill.scene_lights import Lights
 from distill.scene_raster import Visible, cast
 from distill.scene_textures import Bank
 
@@ -32,18 +36,15 @@ class ShadowMaps:
     """Shadows of a batch, on the render device.
 
     Args:
-        depth: (B, MAP_SIZE²) distance from the light at which it meets something.
-        rows: (V, 3, 3) light coordinates by pixel, times inverse depth, without their constants.
-        constants: (V, 3).
-        slope: (B,) darkening per unit of distance behind the first surface.
-        strength: share of the light that a shadow takes away, per scene.
+        depth: (B · MAP_SIZE²,) distance from the light at which it meets something.
+        table: (V, 14) of the views: light coordinates by pixel (0–8) times inverse depth, their constants (9–11),
+            darkening per unit of distance behind the first surface (12), share of light that a shadow takes away (13).
+        first: (V, 1) where a view's map begins.
     """
 
     depth: torch.Tensor
-    rows: torch.Tensor
-    constants: torch.Tensor
-    slope: torch.Tensor
-    strength: list[float]
+    table: torch.Tensor
+    first: torch.Tensor
 
 
 def light_cameras(direction: Floats, middle: Floats, radius: Floats) -> Cameras:
@@ -58,50 +59,52 @@ def light_cameras(direction: Floats, middle: Floats, radius: Floats) -> Cameras:
     return Cameras(focal, centre, centre, rotation, -np.einsum("bij,bj->bi", rotation, eye))
 
 
-def casting(surfaces: Surfaces, strength: Floats) -> Surfaces:
-    """The surfaces that cast shadows, and each scene's sky, which visibility needs."""
+def casting(surfaces: Surfaces, strength: Floats, clear: NDArray[np.bool_]) -> Surfaces:
+    """The surfaces that cast shadows, and each scene's sky, which visibility needs; what is `clear` (S,) casts none."""
     sky = np.isin(np.arange(len(surfaces)), np.unique(surfaces.scene, return_index=True)[1])
-    chosen = (np.isfinite(surfaces.half).all(1) & (strength[surfaces.scene] > 0)) | sky
+    chosen = (np.isfinite(surfaces.half).all(1) & (strength[surfaces.scene] > 0) & ~clear) | sky
     return Surfaces(**{name: value[chosen] for name, value in vars(surfaces).items()})
 
 
 def draw_shadows(
-    surfaces: Surfaces, direction: Floats, strength: Floats, cameras: Cameras, reach: Floats, bank: Bank
-) -> ShadowMaps:
-    """Shadow maps of all scenes.
+    surfaces: Surfaces, clear: NDArray[np.bool_], lights: Lights, cameras: Cameras, bank: Bank
+) -> ShadowMaps | None:
+    """Shadow maps of all scenes, or None where none has shadows.
 
     Args:
         surfaces: of all scenes.
-        direction: (B, 3) towards the light.
-        strength: (B,) share of light that a shadow takes away.
+        clear: (S,) which of them let light through.
+        lights: of all scenes.
         cameras: the views (V) that will look them up; view v sees scene v modulo B.
-        reach: (B,) depth up to which the views' surroundings get shadows.
         bank: silhouettes.
     """
-    scenes = len(reach)
+    if not lights.shadows.any():
+        return None
+    scenes = len(lights.reach)
     # The ball just before the left eye, in the world.
-    ahead = np.array([0.0, 0.0, 1.0]) * reach[:, None] * 0.5 - cameras.translation[:scenes]
+    ahead = np.array([0.0, 0.0, 1.0]) * lights.reach[:, None] * 0.5 - cameras.translation[:scenes]
     middle = np.einsum("bji,bj->bi", cameras.rotation[:scenes], ahead)
-    radius = 0.75 * reach
-    lights = light_cameras(direction, middle, radius)
+    radius = 0.75 * lights.reach
+    suns = light_cameras(lights.direction, middle, radius)
     near = (LIGHT_DISTANCE - 3) * radius
-    casters = casting(surfaces, strength)
+    casters = casting(surfaces, lights.shadows, clear)
     size = (MAP_SIZE, MAP_SIZE)
-    visible, _ = cast(project(casters, lights, size, near=near), casters, bank, size, views=scenes, near=near)
+    visible = cast(project(casters, suns, size, near=near), casters, bank, size, views=scenes, near=near).front
     device = visible.item.device
-    rows, constants = by_view(lights, cameras)
-    floats = [
-        torch.as_tensor(value, dtype=torch.float32, device=device) for value in (rows, constants, 1 / (BIAS * radius))
-    ]
-    return ShadowMaps(depth_of(visible, near), *floats, strength=strength.tolist())
+    scene = np.arange(len(cameras.focal)) % scenes
+    rows, constants = by_view(suns, cameras)
+    others = np.stack([1 / (BIAS * radius), lights.shadows], 1)[scene]
+    table = np.concatenate([rows.reshape(-1, 9), constants, others], 1)
+    first = send(scene[:, None] * MAP_SIZE**2, device, torch.int64)
+    return ShadowMaps(depth_of(visible, near), send(table, device), first)
 
 
 def depth_of(visible: Visible, near: Floats) -> torch.Tensor:
-    """Distances (B, H·W) from the light; what it meets nowhere is as far as ten times the region."""
-    far = torch.as_tensor(near * 10, dtype=torch.float32, device=visible.item.device)[:, None, None]
+    """Distances (B · H · W,) from the light; what it meets nowhere is as far as ten times the region."""
+    far = send(near * 10, visible.item.device)[:, None, None]
     positive = visible.inverse_depth > 0
     depth = torch.where(positive, visible.inverse_depth.clamp(min=1e-12).reciprocal(), far)
-    return torch.minimum(depth, far).flatten(1)
+    return torch.minimum(depth, far).flatten()
 
 
 def by_view(lights: Cameras, cameras: Cameras) -> tuple[Floats, Floats]:
@@ -115,49 +118,54 @@ def by_view(lights: Cameras, cameras: Cameras) -> tuple[Floats, Floats]:
 
 
 def darken(
-    light: torch.Tensor, maps: ShadowMaps, view: int, x: torch.Tensor, y: torch.Tensor, inverse: torch.Tensor
-) -> None:
-    """Take away, in place, the light (P,) that shadows keep from the points of pixels x, y of one view.
+    light: torch.Tensor, maps: ShadowMaps | None, per_view: Callable[[torch.Tensor], torch.Tensor],
+    x: torch.Tensor, y: torch.Tensor, inverse: torch.Tensor,
+) -> None:  # fmt: skip
+    """Take away, in place, the light that shadows keep from the points of pixels x, y.
 
     Args:
-        inverse: (P,) depth of the points.
+        light: of the pixels, all of one shape.
+        per_view: gives the rows of a table (V, C) as (C, ...), to go with the pixels.
+        inverse: depth of the points.
     """
-    scene = view % len(maps.strength)
-    if maps.strength[scene] == 0:
+    if maps is None:
         return
-    place = [
-        (row[0] * x).addcmul_(row[1].expand_as(y), y).add_(row[2]).mul_(inverse).add_(constant)
-        for row, constant in zip(maps.rows[view], maps.constants[view], strict=True)
-    ]
-    depth = place[2]
-    across, down = place[0] / depth, place[1] / depth
+    table = per_view(maps.table)
+    across, down, depth = (
+        (table[3 * row] * x).add_(table[3 * row + 1] * y).add_(table[3 * row + 2]).mul_(inverse).add_(table[9 + row])
+        for row in range(3)
+    )
+    across, down = across / depth, down / depth
+    slope, strength = table[12], table[13]
     # Outside the map nothing is known, and far behind the region it is too coarse: there shadows fade.
     edge = torch.maximum(across.abs(), down.abs()).sub_(0.9).mul_(10)
-    beyond = (depth * (BIAS * maps.slope[scene])).sub_(LIGHT_DISTANCE + FADE)
+    beyond = (depth * (BIAS * slope)).sub_(LIGHT_DISTANCE + FADE)
     keep = torch.maximum(edge, beyond).clamp_(0, 1).sub_(1)
-    behind = share_behind(maps.depth[scene], across, down, depth, maps.slope[scene])
-    light.mul_(behind.mul_(keep).mul_(maps.strength[scene]).add_(1))
+    behind = share_behind(maps.depth, per_view(maps.first)[0], across, down, depth, slope)
+    light.mul_(behind.mul_(keep).mul_(strength).add_(1))
 
 
 def share_behind(
-    first: torch.Tensor, across: torch.Tensor, down: torch.Tensor, depth: torch.Tensor, slope: torch.Tensor
-) -> torch.Tensor:
-    """How much of each point (P,) lies in shadow: the answers of the four nearest texels, interpolated.
+    maps: torch.Tensor, first: torch.Tensor, across: torch.Tensor, down: torch.Tensor, depth: torch.Tensor,
+    slope: torch.Tensor,
+) -> torch.Tensor:  # fmt: skip
+    """How much of each point (any shape) lies in shadow: the answers of the four nearest texels, interpolated.
 
     Interpolating depths instead would mix an object's depth with that behind it, and give jagged edges.
 
     Args:
-        first: (MAP_SIZE²,) distance at which the light ends.
-        across, down: (P,) place in the map, in [-1, 1] inside.
-        depth: (P,) distance from the light.
+        maps: (B · MAP_SIZE²,) distance at which the light ends.
+        first: where the points' map begins.
+        across, down: place in the map, in [-1, 1] inside.
+        depth: distance from the light.
         slope: darkening per unit of distance behind.
     """
     x, y = ((p + 1).mul_(MAP_SIZE / 2).sub_(0.5).clamp_(0, MAP_SIZE - 1.001) for p in (across, down))
     x0, y0 = x.floor(), y.floor()
-    texel = (y0 * MAP_SIZE + x0).long()
+    texel = (y0 * MAP_SIZE + x0).long().add_(first).view(-1)
     x, y = x.sub_(x0), y.sub_(y0)
     part = [
-        (depth - first.index_select(0, texel + step)).mul_(slope).sub_(1).clamp_(0, 1)
+        (depth - maps.index_select(0, texel + step).view_as(depth)).mul_(slope).sub_(1).clamp_(0, 1)
         for step in (0, 1, MAP_SIZE, MAP_SIZE + 1)
     ]
     return torch.lerp(torch.lerp(part[0], part[1], x), torch.lerp(part[2], part[3], x), y)

@@ -14,6 +14,7 @@ from distill.scene_geometry import BENDS, QUADRIC, Cameras, Floats, Ints, Surfac
 from distill.scene_layout import DISC, World
 from distill.scene_lights import Lights
 from distill.scene_materials import ANY, GROUND, SKY, WALL, Materials, draw_materials
+from distill.scene_reflections import draw_surroundings
 from distill.scene_textures import Bank
 
 EYE_HEIGHT_M = 1.5
@@ -215,6 +216,7 @@ def street_world(
         softness=np.array([3.0]),
         shadows=np.array([0.55]),
         reach=np.array([25 / baseline_m]),
+        surroundings=draw_surroundings(rng, np.array([8 / baseline_m]), bank),
     )
     cameras = Cameras(
         focal=np.array([0.62 * size[1]]),

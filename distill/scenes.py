@@ -16,12 +16,13 @@ import numpy as np
 import torch
 
 from distill.photometry import photometry
-from distill.scene_fragments import Coefficients
+from distill.scene_device import gathers, send
 from distill.scene_geometry import Cameras, Items, project
 from distill.scene_layout import World, compose
-from distill.scene_raster import Visible, cast
-from distill.scene_shading import make_tables, shade
+from distill.scene_raster import Cast, cast
+from distill.scene_shading import shade
 from distill.scene_shadows import draw_shadows
+from distill.scene_tables import make_tables
 from distill.scene_textures import Bank, bank_for
 from distill.scenes_config import SceneOptions
 
@@ -61,25 +62,23 @@ def both_eyes(world: World, cameras: Cameras, size: tuple[int, int]) -> Items:
     return Items(**joined)
 
 
-def see(world: World, bank: Bank, size: tuple[int, int], *, factor: int = 1) -> tuple[Items, Visible, Coefficients]:
+def see(world: World, bank: Bank, size: tuple[int, int], *, factor: int = 1) -> tuple[Items, Cast]:
     """Visibility for both eyes, with `factor` samples per pixel in each direction."""
     size = size[0] * factor, size[1] * factor
     items = both_eyes(world, world.cameras.scaled(factor), size)
     near = np.tile(world.near, 2)
-    visible, data = cast(items, world.surfaces, bank, size, views=len(near), near=near)
-    return items, visible, data
+    return items, cast(items, world.surfaces, bank, size, views=len(near), near=near, clear=world.clear)
 
 
-def paint(world: World, items: Items, visible: Visible, data: Coefficients, bank: Bank, *, factor: int) -> torch.Tensor:
+def paint(world: World, items: Items, seen: Cast, bank: Bank, *, factor: int) -> torch.Tensor:
     """Colours (2B, 3, H, W) in [0, 1] of both eyes, averaged over the samples of each pixel."""
     left = world.cameras.scaled(factor)
     right = left.shifted(1.0)
     both = Cameras(*(np.concatenate(pair) for pair in zip(vars(left).values(), vars(right).values(), strict=True)))
-    tables = make_tables(items, world.surfaces, world.materials, world.lights, both, visible.item.device)
-    light = world.lights
-    shadows = draw_shadows(world.surfaces, light.direction, light.shadows, both, light.reach, bank)
-    color = shade(visible, data, tables, shadows, bank)
-    return torch.nn.functional.avg_pool2d(color, factor) if factor > 1 else soft_edges(color, visible.item)
+    tables = make_tables(items, world.surfaces, world.materials, world.lights, both, seen.front.item.device)
+    shadows = draw_shadows(world.surfaces, world.clear, world.lights, both, bank)
+    color = shade(seen.front, seen.behind, seen.data, tables, shadows, bank)
+    return torch.nn.functional.avg_pool2d(color, factor) if factor > 1 else soft_edges(color, seen.front.item)
 
 
 def soft_edges(color: torch.Tensor, item: torch.Tensor) -> torch.Tensor:
@@ -91,6 +90,11 @@ def soft_edges(color: torch.Tensor, item: torch.Tensor) -> torch.Tensor:
         (inner != item[:, 1:-1, 2:]) | (inner != item[:, 1:-1, :-2]) | (inner != item[:, 2:, 1:-1])
         | (inner != item[:, :-2, 1:-1])
     )  # fmt: skip
+    if not gathers(color.device):
+        taps = torch.tensor([0.25, 0.5, 0.25], device=color.device)
+        kernel = (taps[:, None] * taps).expand(3, 1, 3, 3)
+        mixed = torch.nn.functional.conv2d(color, kernel, padding=1, groups=3)
+        return torch.where(border[:, None], mixed, color)
     view, place = torch.nonzero(border.view(views, -1)).unbind(1)
     area = item[0].numel()
     flat_color = color.view(-1)
@@ -127,9 +131,10 @@ def hidden(disparity: torch.Tensor, surface: torch.Tensor, other: torch.Tensor, 
 
 def render_world(world: World, size: tuple[int, int], bank: Bank, *, supersample: int = 1) -> SceneBatch:
     """Render a world without camera effects: what two perfect cameras see."""
-    items, visible, data = see(world, bank, size)
+    items, seen = see(world, bank, size)
+    visible = seen.front
     count, surfaces = len(world.near), len(items.view) // 2
-    focal = torch.as_tensor(world.cameras.focal, dtype=torch.float32, device=visible.item.device)
+    focal = send(world.cameras.focal, visible.item.device)
     disparity = visible.inverse_depth.view(2, count, *size) * focal[:, None, None]
     disparity = disparity * (disparity > INFINITY_PX)
     surface = (visible.item % surfaces).view(2, count, *size)
@@ -137,8 +142,8 @@ def render_world(world: World, size: tuple[int, int], bank: Bank, *, supersample
         hidden(disparity[eye], surface[eye], disparity[1 - eye], surface[1 - eye], sign=(-1, 1)[eye]) for eye in (0, 1)
     ]
     if supersample > 1:
-        items, visible, data = see(world, bank, size, factor=supersample)
-    color = paint(world, items, visible, data, bank, factor=supersample).view(2, count, 3, *size) * 255
+        items, seen = see(world, bank, size, factor=supersample)
+    color = paint(world, items, seen, bank, factor=supersample).view(2, count, 3, *size) * 255
     return SceneBatch(
         color[0], color[1], disparity[0, :, None], occluded[0][:, None], disparity[1, :, None], occluded[1][:, None]
     )
