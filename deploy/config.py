@@ -80,29 +80,39 @@ class EvaluateConfig:
     Args:
         models: shipped students' names, .onnx or .safetensors files, or folders of .onnx files; FoundationStereo's
             .pth too.
-        data: folder of pairs with truth: NAME/left.png, right.png, disp_left_x256.png and perhaps noc.png.
+        data: folder of Middlebury, ETH3D, KITTI 2012 or 2015, SceneFlow or FSD as it was downloaded, or of pairs with
+            truth: NAME/left.png, right.png, disp_left_x256.png and perhaps noc.png.
         out: the results file; rows are added to one that exists.
-        dataset: what the data is called in the report; empty takes the folder's name.
+        layout: what the data is, where its folder could be more than one: pairs, middlebury, eth3d, kitti2012,
+            kitti2015, sceneflow, fsd; "auto" finds out.
+        split: which part of a benchmark, such as trainingH or frames_cleanpass/TEST; empty takes the usual one.
+        images: evaluate so many pairs only, drawn as the RAFT-Stereo evaluation draws its 400 of FlyingThings3D; 0
+            takes all.
+        dataset: what the data is called in the report; empty takes benchmark and split, or the folder's name.
         runtime: runtimes to run on, separated by commas; "auto" takes onnxruntime for .onnx.
         precision_hints: arithmetic for what a graph leaves open, separated by commas; each is a row of its own where
             the runtime knows it.
         threads: how many threads a runtime may use.
         size: HEIGHTxWIDTH to run models at that take any; empty pads each image to a multiple of 32.
         iterations: refinement steps, for .safetensors and .pth files; as trained (FoundationStereo: 32) when left out.
-        max_disp: count only pixels whose true disparity is below this, in px; 0 counts all.
-        pictures: save disparity and error pictures beside the results file.
+        max_disp: count only pixels whose true disparity is below this, in px; 0 counts all, and left out it is the
+            benchmark's own limit: 192 on SceneFlow, none elsewhere.
+        pictures: save disparity and error pictures of at most 8 images beside the results file.
     """
 
     models: list[str] = positional(nargs="+")
     data: str = field(kw_only=True)
     out: str = field(kw_only=True)
+    layout: str = field(default="auto", kw_only=True)
+    split: str = field(default="", kw_only=True)
+    images: int = field(default=0, kw_only=True)
     dataset: str = field(default="", kw_only=True)
     runtime: str = field(default="auto", kw_only=True)
     precision_hints: str = field(default="f32", kw_only=True)
     threads: int = field(default=1, kw_only=True)
     size: str = field(default="", kw_only=True)
     iterations: int | None = field(default=None, kw_only=True)
-    max_disp: float = field(default=0.0, kw_only=True)
+    max_disp: float | None = field(default=None, kw_only=True)
     pictures: bool = field(default=True, kw_only=True)
 
 

@@ -1,30 +1,32 @@
 """`stereodistill evaluate`: the accuracy of each variant as it runs, on pairs with truth.
 
 Images are fitted to the network by `stereo.fit_size`, the disparity is brought back, and errors are taken at the
-image's own size over its noc mask, or over all pixels with truth where there is no mask. Numbers are per image; the
-report averages images, as the RAFT-Stereo evaluation does (https://arxiv.org/abs/2109.07547).
+image's own size, under each mask of the benchmark. Pairs are read one at a time, and what was finished when the work is
+interrupted is kept. How images' numbers become one: `stereo.protocols`.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import logging
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
 from deploy.config import EvaluateConfig
-from deploy.opening import opened, place_of, requests
-from deploy.result_pictures import PictureFolder
-from deploy.results import ImageAccuracy, ModelFacts, Pictures, ResultRow, make_row, read_results, update_results
-from deploy.run_pair import Prediction, run_pair
+from deploy.opening import opened, requests
+from deploy.result_pictures import PictureFolder, spread
+from deploy.results import ModelFacts, ResultRow, read_results, update_results
 from deploy.runners.protocol import NativeMethod, Runner
-from deploy.summary import mean_of
+from deploy.scores import Counting, Scores
+from deploy.summary import METRICS, mean_of
 from deploy.terminal_table import print_table
-from stereo.benchmarks import load_pairs
 from stereo.errors import UserError
-from stereo.metrics import errors_against_truth
 from stereo.pair import StereoPair
 from stereo.progress import Ticker, progress
+from stereo.truth_set import TruthSet, open_truth_set
+
+# What a killed process can lose.
+KEEP_EVERY_S = 60.0
 
 log = logging.getLogger(__name__)
 
@@ -33,31 +35,61 @@ def evaluate(config: EvaluateConfig) -> Path:
     """Run every model on every pair and add the rows to the results file.
 
     Raises:
-        UserError: a model that cannot be opened, or data without truth.
+        UserError: a model that cannot be opened, data of no known layout, or pairs without truth.
     """
     out = Path(config.out)
     jobs = requests(
         config.models, runtime=config.runtime, precision_hints=config.precision_hints,
         threads=config.threads, size=config.size, iterations=config.iterations,
     )  # fmt: skip
-    pairs = load_pairs(config.data)
-    dataset = config.dataset or Path(config.data).resolve().name
+    truth = open_truth_set(config.data, layout=config.layout, split=config.split, images=config.images)
+    counting = counting_of(truth, config)
+    shown = frozenset(spread([each.name for each in truth.files]))
+    log.info("%d pairs of %s", len(truth), " and of ".join(counting.dataset(mask) for mask in truth.masks))
     if out.exists():
         read_results(out)  # refuse a wrong --out before the work, not after
-    rows = []
+    rows: list[ResultRow] = []
     for job in jobs:
         title = f"{job.variant}, {job.runtime} {job.precision_hint}"
-        with opened(job, fixed_size=False) as item, progress(title, len(pairs), unit="images") as ticker:
-            folder = PictureFolder(out, dataset) if config.pictures else None
-            row = evaluate_runner(
-                item.runner, pairs, model=item.model, dataset=dataset, pictures=folder,
-                max_disp=config.max_disp or None, ticker=ticker,
-            )  # fmt: skip
-        rows.append(row)
-        update_results(out, rows[-1:])
+        folder = PictureFolder(out, counting.name) if config.pictures else None
+        with opened(job, fixed_size=False) as item, progress(title, len(truth), unit="images") as ticker:
+            scores = Scores(item.runner, item.model, counting, pictures=folder, shown=shown)
+            rows += score_all(scores, truth, out, ticker)
     say_fits(rows)
     print_accuracy(rows)
     return out
+
+
+def counting_of(truth: TruthSet, config: EvaluateConfig) -> Counting:
+    """Which pixels of the data count: the benchmark's own way, where the options do not say otherwise."""
+    limit = truth.protocol.max_disp if config.max_disp is None else (config.max_disp or None)
+    return Counting(config.dataset or truth.name, truth.masks, limit, truth.benchmark, truth.split or None)
+
+
+def score_all(scores: Scores, truth: TruthSet, out: Path, ticker: Ticker) -> list[ResultRow]:
+    """Evaluate all pairs and add the rows to the results file; where the work stops, those of the finished images.
+
+    Raises:
+        UserError: a pair is unreadable, or no pixel counts.
+    """
+    kept_at = time.monotonic()
+    try:
+        for pair in truth:
+            scores.add(pair)
+            ticker.advance()
+            if time.monotonic() - kept_at > KEEP_EVERY_S and scores.counted:
+                update_results(out, scores.rows(of_images=len(truth)), unfinished=True)
+                kept_at = time.monotonic()
+    except BaseException:
+        if scores.counted:
+            update_results(out, scores.rows(of_images=len(truth)), unfinished=True)
+            log.warning("%d of %d images are in %s", scores.images, len(truth), out)
+        raise
+    rows = scores.rows()
+    for problem in dict.fromkeys(problem for row in rows for problem in row.problems):
+        log.warning("%s: %s", scores.model.variant, problem)
+    update_results(out, rows)
+    return rows
 
 
 def evaluate_runner(
@@ -68,9 +100,8 @@ def evaluate_runner(
     dataset: str,
     pictures: PictureFolder | None = None,
     max_disp: float | None = None,
-    ticker: Ticker | None = None,
 ) -> ResultRow:
-    """Evaluate one method on pairs with truth.
+    """Evaluate one method on pairs with truth, over the noc mask of each that has one.
 
     Args:
         method: a runner, or a teacher or classical method at native size.
@@ -85,55 +116,13 @@ def evaluate_runner(
     """
     if not pairs:
         raise UserError("no pairs to evaluate on", where=dataset, fix="give at least one pair with truth")
-    accuracy: list[ImageAccuracy] = []
-    saved: list[Pictures] = []
+    scores = Scores(method, model, Counting(dataset, max_disp=max_disp), pictures=pictures)
     for pair in pairs:
-        prediction = run_pair(method, pair)
-        entry = image_accuracy(prediction, pair, dataset=dataset, max_disp=max_disp)
-        accuracy.append(entry)
-        if pictures is not None:
-            saved.append(pictures.save(pair, prediction.disparity, model=model, runtime=method.runtime,
-                                       precision_hint=method.precision_hint))  # fmt: skip
-        if ticker is not None:
-            ticker.advance()
-    problems = nonfinite_problems(accuracy)
-    for problem in problems:
+        scores.add(pair)
+    (row,) = scores.rows()
+    for problem in row.problems:
         log.warning("%s: %s", model.variant, problem)
-    size = None if isinstance(method, NativeMethod) else method.input_size
-    place = place_of(method, size)
-    return make_row(model, place, accuracy=tuple(accuracy), pictures=tuple(saved), problems=problems)
-
-
-def nonfinite_problems(accuracy: Sequence[ImageAccuracy]) -> tuple[str, ...]:
-    """What a reader must know of images on which a network put out NaN or infinity."""
-    return tuple(
-        f"{entry.nonfinite_pixels} of {entry.height * entry.width} pixels of {entry.image} came out as NaN or "
-        "infinite; they count as bad, and EPE leaves them out"
-        for entry in accuracy
-        if entry.nonfinite_pixels
-    )
-
-
-def image_accuracy(prediction: Prediction, pair: StereoPair, *, dataset: str, max_disp: float | None) -> ImageAccuracy:
-    """Errors of one prediction.
-
-    Raises:
-        UserError: the pair has no truth.
-    """
-    if pair.disparity is None:
-        raise UserError("has no true disparity to evaluate against", where=pair.name)
-    errors = errors_against_truth(prediction.disparity, pair.disparity, mask=pair.noc, max_disp=max_disp)
-    fields = dataclasses.asdict(errors)
-    return ImageAccuracy(
-        dataset=dataset,
-        image=pair.name,
-        mask=fields.pop("mask_name"),
-        height=pair.height,
-        width=pair.width,
-        scale=prediction.fit.factor if prediction.fit else 1.0,
-        nonfinite_pixels=prediction.nonfinite_pixels,
-        **fields,
-    )
+    return row
 
 
 def say_fits(rows: Sequence[ResultRow]) -> None:
@@ -141,7 +130,7 @@ def say_fits(rows: Sequence[ResultRow]) -> None:
     sizes = {(row.place.height, row.place.width) for row in rows if row.place.height}
     for height, width in sorted(sizes):
         of_size = [row for row in rows if (row.place.height, row.place.width) == (height, width)]
-        entries = {(entry.dataset, entry.image): entry for row in of_size for entry in row.accuracy}.values()
+        entries = {entry.image: entry for row in of_size for entry in row.accuracy}.values()
         scaled = sum(entry.scale < 1 for entry in entries)
         padded = sum(entry.scale == 1 and (entry.height, entry.width) != (height, width) for entry in entries)
         if scaled or padded:
@@ -150,11 +139,14 @@ def say_fits(rows: Sequence[ResultRow]) -> None:
 
 
 def print_accuracy(rows: Sequence[ResultRow]) -> None:
-    """A table of the averages on stderr."""
-    lines = []
-    for row in rows:
-        means = [mean_of(row.accuracy, name) for name in ("epe_px", "bad2_pct", "d1_pct")]
-        cells = ["not defined" if value is None else f"{value:.2f}" for value in means]
-        place = row.place
-        lines.append([row.model.variant, place.runtime, place.precision_hint, *cells, str(len(row.accuracy))])
-    print_table(("variant", "runtime", "precision hint", "EPE px", "bad-2 %", "D1 %", "images"), lines)
+    """Tables of the averages on stderr, one for each dataset."""
+    for dataset in dict.fromkeys(row.accuracy[0].dataset for row in rows):
+        lines = []
+        for row in rows:
+            if row.accuracy[0].dataset != dataset:
+                continue
+            means = [mean_of(row.accuracy, name) for name in METRICS]
+            cells = ["not defined" if value is None else f"{value:.2f}" for value in means]
+            place = row.place
+            lines.append([row.model.variant, place.runtime, place.precision_hint, *cells, str(len(row.accuracy))])
+        print_table(("variant", "runtime", "hint", *METRICS.values(), "images"), lines, title=dataset)

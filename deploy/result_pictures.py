@@ -4,14 +4,29 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
 from deploy.results import ModelFacts, Pictures
 from stereo.pair import Disparity, StereoPair
 from stereo.pictures import disparity_picture, error_picture, write_png
+
+# The frames of a clip look alike, and thousands of pictures would fill a disk: a few tell what there is to see.
+IMAGES_PER_DATASET = 8
+
+Item = TypeVar("Item")
+
+
+def spread(items: Sequence[Item], most: int = IMAGES_PER_DATASET) -> list[Item]:
+    """At most so many of them, evenly spread, the first and the last included."""
+    if len(items) <= most:
+        return list(items)
+    step = (len(items) - 1) / (most - 1)
+    return [items[round(index * step)] for index in range(most)]
 
 
 @dataclass(frozen=True)

@@ -63,6 +63,8 @@ class ImageAccuracy:
         height, width: of the image, px.
         scale: network pixels per image pixel; below 1 the image was scaled down to fit.
         nonfinite_pixels: NaN or infinite values that a network put out, None for methods that leave pixels open.
+        benchmark: such as "KITTI 2015", whose protocol tells how images' numbers become one; None for other data.
+        split: of the benchmark, such as "training".
     """
 
     dataset: str
@@ -81,6 +83,8 @@ class ImageAccuracy:
     valid_pixels: int
     coverage_pct: float
     nonfinite_pixels: int | None = None
+    benchmark: str | None = None
+    split: str | None = None
 
 
 @dataclass(frozen=True)
@@ -189,19 +193,26 @@ def write_results(path: Path | str, rows: Sequence[ResultRow]) -> None:
     write_json(path, content)
 
 
-def update_results(path: Path | str, rows: Sequence[ResultRow]) -> list[ResultRow]:
+def update_results(path: Path | str, rows: Sequence[ResultRow], *, unfinished: bool = False) -> list[ResultRow]:
     """Add rows to a results file, making it when it is not there.
 
     A row that measured the same (latency, or accuracy on the same data, of the same model in the same place) replaces
     the older one.
+
+    Args:
+        unfinished: the rows lack images that are still to come; they replace older rows of the same images only.
 
     Raises:
         UserError: the file is there but is no results file.
     """
     path = Path(path)
     old = read_results(path) if path.exists() else []
-    measured = {_measured(row) for row in rows}
-    kept = [row for row in old if _measured(row) not in measured]
+    measured = {_measured(row): _images(row) for row in rows}
+    kept = [
+        row
+        for row in old
+        if _measured(row) not in measured or (unfinished and not _images(row) <= measured[_measured(row)])
+    ]
     merged = [*kept, *rows]
     write_results(path, merged)
     return merged
@@ -210,6 +221,10 @@ def update_results(path: Path | str, rows: Sequence[ResultRow]) -> list[ResultRo
 def _measured(row: ResultRow) -> tuple[object, ...]:
     datasets = frozenset(entry.dataset for entry in row.accuracy)
     return (row.identity, row.setting, row.latency is not None, datasets)
+
+
+def _images(row: ResultRow) -> frozenset[str]:
+    return frozenset(entry.image for entry in row.accuracy)
 
 
 def read_results(path: Path | str) -> list[ResultRow]:

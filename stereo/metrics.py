@@ -1,8 +1,8 @@
 """Errors of a disparity map against truth.
 
 EPE is the mean absolute error of one image; bad-x the share of pixels whose error is above x px; D1 the share whose
-error is above 3 px **and** above 5 % of the true disparity (KITTI 2015). A benchmark's number is the mean of its
-images' numbers, as in the RAFT-Stereo evaluation (https://arxiv.org/abs/2109.07547).
+error is above 3 px **and** above 5 % of the true disparity (KITTI 2015). How the numbers of many images become one
+stands in `stereo.protocols`.
 
     # H height, W width
 """
@@ -15,6 +15,10 @@ import numpy as np
 
 from stereo.errors import UserError
 from stereo.pair import Disparity, Mask
+
+
+class NothingCounted(UserError):
+    """No pixel has truth under the mask."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +69,7 @@ def errors_against_truth(
         max_disp: count only pixels whose true disparity is below this; becomes part of the name.
 
     Raises:
-        UserError: sizes differ, or no pixel is left to compare.
+        UserError: sizes differ; `NothingCounted`: no pixel is left to compare.
     """
     for what, plane in (("prediction", prediction), ("mask", mask)):
         if plane is not None and plane.shape != truth.shape:
@@ -79,7 +83,7 @@ def errors_against_truth(
         name = f"{name}, disparity < {max_disp:g}"
     pixels = int(counted.sum())
     if pixels == 0:
-        raise UserError(f"no pixel has truth under the mask '{name}'", fix="check the truth's scale and the mask")
+        raise NothingCounted(f"no pixel has truth under the mask '{name}'", fix="check the truth's scale and the mask")
 
     # float64: the mean of a million float32 errors would lose digits that reports print.
     true = truth[counted].astype(np.float64)

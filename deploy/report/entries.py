@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from deploy.results import ImageAccuracy, Latency, Memory, ModelFacts, Pictures, Place, ResultRow
-from deploy.summary import mean_of
+from deploy.summary import mean_of, reduction_note
 from stereo.errors import UserError
 
 
@@ -70,9 +70,10 @@ class Entry:
     def pictures(self) -> dict[tuple[str, str], Pictures]:
         """(dataset, image) → pictures."""
         return {
-            (entry.dataset, entry.image): pictures
+            (row.accuracy[0].dataset, pictures.image): pictures
             for row in self.accuracy_rows
-            for entry, pictures in zip(row.accuracy, row.pictures, strict=False)
+            if row.accuracy
+            for pictures in row.pictures
         }
 
     def accuracy(self, dataset: str) -> list[ImageAccuracy]:
@@ -83,7 +84,7 @@ class Entry:
         return list(newest.values())
 
     def mean(self, dataset: str, metric: str) -> float | None:
-        """Mean over the images of a dataset; see `deploy.summary.mean_of`."""
+        """Average over a dataset; see `deploy.summary.mean_of`."""
         return mean_of(self.accuracy(dataset), metric)
 
     def coverage_note(self, dataset: str) -> str:
@@ -207,3 +208,9 @@ def mask_note(images: Sequence[tuple[str, str]]) -> str:
     masks = [mask for _, mask in images]
     counts = {mask: masks.count(mask) for mask in dict.fromkeys(masks)}
     return ", ".join(f"{mask} pixels on {count} image{'s' if count > 1 else ''}" for mask, count in counts.items())
+
+
+def reduction_of(entries: Iterable[Entry], dataset: str, images: int) -> str:
+    """How the averages over a dataset were taken; see `deploy.summary.reduction_note`."""
+    found = next((found for entry in entries if (found := entry.accuracy(dataset))), [])
+    return reduction_note(found, images)

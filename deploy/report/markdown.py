@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
-from deploy.report.entries import Entry, datasets, mask_note
+from deploy.report.entries import Entry, datasets, mask_note, reduction_of
 from deploy.report.provenance import facts, sources
 from deploy.report.tables import average_text, main_line
 from deploy.report.text import place
@@ -27,14 +27,18 @@ def markdown(title: str, entries: Sequence[Entry]) -> str:
         here = [entry for entry in entries if entry.place.device == device]
         parts += [f"## {escape(device)}", device_table(here, found)]
     for dataset, images in found.items():
-        parts += [f"## Accuracy on {escape(dataset)}", accuracy_note(images), accuracy_table(entries, dataset, images)]
+        parts += [
+            f"## Accuracy on {escape(dataset)}",
+            accuracy_note(entries, dataset, images),
+            accuracy_table(entries, dataset, images),
+        ]
     parts += ["## Provenance", *map(provenance, entries)]
     return "\n\n".join(parts) + "\n"
 
 
-def accuracy_note(images: Sequence[tuple[str, str]]) -> str:
-    """How the averages were taken."""
-    return f"Per-image numbers averaged over {len(images)} images; {escape(mask_note(images))}."
+def accuracy_note(entries: Sequence[Entry], dataset: str, images: Sequence[tuple[str, str]]) -> str:
+    """How the averages were taken, and over which pixels."""
+    return escape(f"{reduction_of(entries, dataset, len(images))}; {mask_note(images)}.")
 
 
 def table(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:

@@ -11,6 +11,7 @@ import cv2
 
 from deploy.report.entries import Entry, datasets
 from deploy.report.text import label
+from deploy.result_pictures import spread
 from stereo.errors import UserError
 from stereo.pair import Image, read_image
 
@@ -18,8 +19,6 @@ from stereo.pair import Image, read_image
 BUDGET_BYTES = 2_200_000
 WIDTHS_PX = (480, 400, 320, 240, 160)
 JPEG_QUALITY = 85
-# The frames of a clip look alike: a few of them tell what there is to see.
-IMAGES_PER_DATASET = 8
 
 
 @dataclass(frozen=True)
@@ -73,14 +72,6 @@ def scenes(entries: Sequence[Entry]) -> tuple[list[Scene], list[str]]:
         kept.append(key)
     left_out += [f"{image} of {dataset}" for dataset, image in wanted[len(kept) :]]
     return [scene(key, entries, encoded) for key in kept], left_out
-
-
-def spread(keys: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
-    """At most `IMAGES_PER_DATASET` of them, evenly spread, the first and the last included."""
-    if len(keys) <= IMAGES_PER_DATASET:
-        return list(keys)
-    step = (len(keys) - 1) / (IMAGES_PER_DATASET - 1)
-    return [keys[round(index * step)] for index in range(IMAGES_PER_DATASET)]
 
 
 def encode_all(pictures: Mapping[str, Image]) -> dict[str, bytes]:

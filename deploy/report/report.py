@@ -16,7 +16,7 @@ from typing import Any
 
 from deploy.config import ReportConfig
 from deploy.report.charts import figure, left_out
-from deploy.report.entries import Entry, datasets, make_entries, mask_note
+from deploy.report.entries import Entry, datasets, make_entries, mask_note, reduction_of
 from deploy.report.markdown import markdown
 from deploy.report.pictures import scenes
 from deploy.report.provenance import facts, sources
@@ -80,7 +80,13 @@ def page(title: str, entries: Sequence[Entry]) -> str:
         newest=max(row.made_at for entry in entries for row in entry.rows),
         metrics=list(METRICS.items()),
         datasets=[
-            {"index": index, "name": name, "images": images, "masks": mask_note(images)}
+            {
+                "index": index,
+                "name": name,
+                "images": images,
+                "masks": mask_note(images),
+                "reduction": reduction_of(entries, name, len(images)),
+            }
             for index, (name, images) in enumerate(found.items())
         ],
         devices=devices,

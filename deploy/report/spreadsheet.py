@@ -57,8 +57,11 @@ def scored(entry: Entry, dataset: str | None) -> dict[str, object]:
     masks = mask_note([(item.image, item.mask) for item in accuracy]) or None
     averages = {metric: entry.mean(dataset, metric) if dataset is not None else None for metric in METRICS}
     least = min((item.coverage_pct for item in accuracy), default=None)
+    first = accuracy[0] if accuracy else None
     return {
         "dataset": dataset,
+        "benchmark": first and first.benchmark,
+        "split": first and first.split,
         "images": len(accuracy) or None,
         "masks": masks,
         **averages,

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from deploy.report.entries import Entry
 from deploy.report.text import MB, NOT_MEASURED, UNDEFINED, number, origin, size
 from deploy.results import ImageAccuracy
-from deploy.summary import METRICS
+from deploy.summary import METRICS, reduction_note
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,8 @@ def accuracy_cell(entry: Entry, found: dict[str, list[tuple[str, str]]]) -> Cell
         for metric in METRICS:
             texts[key_of(index, metric)] = average_text(entry, dataset, metric, images=len(images))
         if accuracy:
-            titles.append(f"{dataset}: mean of {len(accuracy)} images; {pixels_note(entry, dataset)}")
+            note = reduction_note(accuracy, len(accuracy))
+            titles.append(f"{dataset}: {note[0].lower()}{note[1:]}; {pixels_note(entry, dataset)}")
     where = origin(entry, entry.accuracy_rows[-1] if entry.accuracy_rows else None)
     return Cell("accuracy", texts or {"": NOT_MEASURED}, "; ".join([*titles, where]), missing=not titles)
 

@@ -20,10 +20,11 @@ from deploy.profile import profile
 from deploy.report.charts import figure, latency_axis, point_labels
 from deploy.report.entries import make_entries
 from deploy.report.markdown import escape, markdown
-from deploy.report.pictures import BUDGET_BYTES, IMAGES_PER_DATASET, encode_all, spread
+from deploy.report.pictures import BUDGET_BYTES, encode_all
 from deploy.report.report import page, report
 from deploy.report.spreadsheet import safe, spreadsheet
 from deploy.report.text import number
+from deploy.result_pictures import IMAGES_PER_DATASET, spread
 from deploy.results import Pictures, ResultRow, write_results
 from stereo.cli import main
 from stereo.errors import UserError
