@@ -110,7 +110,9 @@ def open_truth_set(path: Path | str, *, layout: str = "auto", split: str = "", i
     benchmark = None if kind == "pairs" else chosen.benchmark
     complete = protocol_of(benchmark).images.get(chosen.label)
     if complete is not None and len(chosen.files) != complete:
-        log.warning("%s %s: %d pairs here, %d in the benchmark", benchmark, chosen.label, len(chosen.files), complete)
+        log.warning(
+            "%s %s: %d of the benchmark's %d pairs are here", benchmark, chosen.label, len(chosen.files), complete
+        )
     return TruthSet(kind, benchmark, chosen.label, path.resolve().name, files, len(chosen.files))
 
 
@@ -230,8 +232,8 @@ def read_mask(path: Path | None, *, visible: int) -> Mask | None:
 def left_view(signed: Disparity, *, where: Path) -> Disparity:
     """SceneFlow's disparity of a left view as a positive one.
 
-    The full data set stores it positive, the subset made for DispNet negative: the sign of most pixels is the map's.
-    Pixels of the other sign have no truth.
+    The full data set stores it positive, copies of the subset made for DispNet negative: the sign of most pixels is the
+    map's. Pixels of the other sign have no truth.
     """
     known = np.isfinite(signed)
     sign = -1.0 if np.count_nonzero(signed[known] < 0) > np.count_nonzero(signed[known] > 0) else 1.0

@@ -81,7 +81,7 @@ def test_sceneflow_parts_and_the_usual_split(tmp_path, tiny_benchmarks, caplog):
     usual = open_truth_set(tmp_path)
     assert usual.name == "FlyingThings3D finalpass TEST"
     assert "split FlyingThings3D/frames_finalpass/TEST, of Driving/frames_finalpass, " in caplog.text
-    assert "1 pairs here, 4370 in the benchmark" in caplog.text
+    assert "1 of the benchmark's 4370 pairs are here" in caplog.text
     names = {
         "FlyingThings3D/frames_cleanpass/TRAIN": "FlyingThings3D cleanpass TRAIN",
         "Driving/frames_finalpass": "Driving finalpass",
