@@ -20,7 +20,8 @@ class DataOptions:
     """What a batch is made of.
 
     Args:
-        labels: label sets to train on; none trains on procedural scenes alone.
+        labels: label sets to train on; none trains on procedural scenes alone. Packed sets too: a folder of shards, its
+            http(s):// or s3:// address, or a pattern of shards such as DIR/shard-00000*.tar.
         scene_share: share of procedural scenes in each batch, 0 to 1; the rest comes from the label sets.
         textures: folder of photographs to put on procedural surfaces; none uses procedural textures alone.
         batch_size: pairs per step and device.
@@ -33,7 +34,7 @@ class DataOptions:
         cache_mb: memory each worker may keep decoded label frames in.
     """
 
-    labels: list[Path] = dataclasses.field(default_factory=list)
+    labels: list[str | Path] = dataclasses.field(default_factory=list)
     scene_share: float = 0.5
     textures: Path | None = None
     batch_size: int = 4

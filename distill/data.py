@@ -2,16 +2,22 @@
 
 Work is cut into blocks of a few batches. A block is a pure function of (seed, its number), so that the stream does not
 depend on the number of workers, and a resumed run continues with exactly the batches it would have seen. Within a block
-each rendered scene gives several crops, because rendering costs more than cropping.
+each rendered scene gives several crops, because rendering costs more than cropping. Frames of label sets are drawn at
+random; those of packed label sets in the order of `distill.draw_order`, so that a shard is read once a pass.
 
     B batch, H height, W width
 """
 
 from __future__ import annotations
 
+import bisect
 import dataclasses
+import itertools
+import os
+import tempfile
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -19,11 +25,14 @@ from torch.utils.data import DataLoader, Dataset
 
 from distill.augment import AugmentOptions, augment
 from distill.config import DataOptions
+from distill.draw_order import DrawOrder
+from distill.packed import open_labels
 from distill.scenes import render_scenes
 from distill.scenes_config import SceneOptions
 from stereo.errors import UserError
 from stereo.label_set import LabelledFrame, LabelSet
 from stereo.options import parse_size
+from stereo.packed_set import PackedSet
 from student.model import SIZE_MULTIPLE
 
 # Scenes are rendered a little larger than the crop, so that two crops of one scene differ.
@@ -77,22 +86,22 @@ class FrameCache:
         limit_mb: memory for decoded frames.
     """
 
-    def __init__(self, sets: Sequence[LabelSet], limit_mb: float) -> None:
+    def __init__(self, sets: Sequence[LabelSet | PackedSet], limit_mb: float) -> None:
         self._sets, self._limit = sets, limit_mb * 1e6
         self._kept: OrderedDict[int, tuple[LabelledFrame, int]] = OrderedDict()
         self._bytes = 0
-        self._frames = [(which, frame) for which, labels in enumerate(sets) for frame in range(len(labels))]
+        self._ends = list(itertools.accumulate(len(labels) for labels in sets))
 
     def __len__(self) -> int:
-        return len(self._frames)
+        return self._ends[-1] if self._ends else 0
 
     def read(self, index: int) -> LabelledFrame:
         """Decode a frame, or take it from memory."""
         if index in self._kept:
             self._kept.move_to_end(index)
             return self._kept[index][0]
-        which, number = self._frames[index]
-        frame = self._sets[which].read(number)
+        which = bisect.bisect_right(self._ends, index)
+        frame = self._sets[which].read(index - (self._ends[which - 1] if which else 0))
         frame = dataclasses.replace(frame, name=f"{self._sets[which].path}/{frame.name}")
         size = frame.left.nbytes + frame.right.nbytes + frame.disparity.nbytes + frame.confidence.nbytes
         self._kept[index] = (frame, size)
@@ -148,16 +157,23 @@ class Blocks(Dataset[list[Batch] | UserError]):
         seed: of the stream.
         count: number of blocks.
         rank, world: this process and how many there are; they share no block.
+        spool: folder for shards of packed sets that are far away.
     """
 
     def __init__(
-        self, options: DataOptions, *, max_disp: int, seed: int, count: int, rank: int = 0, world: int = 1
-    ) -> None:
+        self, options: DataOptions, *, max_disp: int, seed: int, count: int, rank: int = 0, world: int = 1,
+        spool: Path | None = None,
+    ) -> None:  # fmt: skip
         self.options, self.seed, self.count, self.rank, self.world = options, seed, count, rank, world
         self.crop = parse_size(options.crop, multiple=SIZE_MULTIPLE)
-        sets = [LabelSet.open(path) for path in options.labels]
+        spool = spool or Path(tempfile.gettempdir()) / f"stereodistill-shards-{os.getuid()}"
+        sets = [open_labels(location, spool) for location in options.labels]
         check_trusted(sets)
-        self.frames = FrameCache(sets, options.cache_mb)
+        packed = [labels for labels in sets if isinstance(labels, PackedSet)]
+        self.shards = [(labels, number) for labels in packed for number in range(len(labels.shard_frames))]
+        self.order = DrawOrder([labels.shard_frames[number] for labels, number in self.shards], seed=seed)
+        unpacked = [labels for labels in sets if not isinstance(labels, PackedSet)]
+        self.frames = FrameCache([*unpacked, *packed], options.cache_mb)
         share = options.scene_share if sets else 1.0
         if not 0 <= share <= 1:
             raise UserError(f"scene share {share} is not between 0 and 1", where="--data.scene_share", fix="try 0.5")
@@ -185,18 +201,39 @@ class Blocks(Dataset[list[Batch] | UserError]):
         entropy = np.random.SeedSequence([self.seed, block * self.world + self.rank]).generate_state(1, np.uint64)[0]
         generator = torch.Generator().manual_seed(int(entropy >> 1))
         scenes = self._scene_crops(generator, f"scene of block {block}, seed {self.seed}")
+        labels = self.options.batch_size - self.scenes_per_batch
+        packed = self._packed_frames(block * self.world + self.rank, labels * self.options.block, generator)
         batches = []
         for number in range(self.options.block):
             first = number * self.scenes_per_batch
             parts = [take(scenes, range(first, first + self.scenes_per_batch))] if self.scenes_per_batch else []
-            labels = self.options.batch_size - self.scenes_per_batch
-            parts += [self._label_crop(generator) for _ in range(labels)]
+            parts += [self._label_crop(packed.get(number * labels + place), generator) for place in range(labels)]
             batches.append(join(parts))
         return batches
 
-    def _label_crop(self, generator: torch.Generator) -> Batch:
-        frame = self.frames.read(int(torch.randint(len(self.frames), (), generator=generator)))
-        batch = crop_labels(frame, self.crop, generator)
+    def _packed_frames(self, number: int, labels: int, generator: torch.Generator) -> dict[int, int]:
+        """Which of the label crops of a block are of packed sets: place among the crops → frame.
+
+        Over the blocks, every frame of a label set or a packed set is as likely as any other.
+
+        Args:
+            number: of the block, among those of all ranks.
+            labels: label crops of a block.
+        """
+        if not len(self.order):
+            return {}
+        first, end = (count * labels * len(self.order) // len(self.frames) for count in (number, number + 1))
+        places = torch.randperm(labels, generator=generator)[: end - first].sort().values.tolist()
+        unpacked = len(self.frames) - len(self.order)
+        for labels_, shard in (self.shards[place] for place in self.order.shards_after(end - 1) if end > first):
+            labels_.prepare_shard(shard)
+        return {place: unpacked + self.order.frame(draw) for place, draw in zip(places, range(first, end), strict=True)}
+
+    def _label_crop(self, index: int | None, generator: torch.Generator) -> Batch:
+        """A crop of the frame at a position, or of any frame of the sets that are not packed."""
+        if index is None:
+            index = int(torch.randint(len(self.frames) - len(self.order), (), generator=generator))
+        batch = crop_labels(self.frames.read(index), self.crop, generator)
         batch.confidence[batch.confidence < self.options.min_confidence] = 0
         return augment_batch(batch, generator, AugmentOptions())
 
@@ -232,7 +269,7 @@ def augment_batch(batch: Batch, generator: torch.Generator, options: AugmentOpti
     return Batch(left, right, disparity, batch.confidence, batch.names)
 
 
-def check_trusted(sets: Sequence[LabelSet]) -> None:
+def check_trusted(sets: Sequence[LabelSet | PackedSet]) -> None:
     """Refuse label sets that teach nothing.
 
     Raises:
@@ -291,8 +328,10 @@ def keep(block: list[Batch] | UserError) -> list[Batch] | UserError:
 
 
 def open_batches(
-    options: DataOptions, *, max_disp: int, seed: int, steps: int, start: int = 0, rank: int = 0, world: int = 1
-) -> BatchStream:
+    options: DataOptions, *, max_disp: int, seed: int, steps: int, start: int = 0, rank: int = 0, world: int = 1,
+    spool: Path | None = None,
+) -> BatchStream:  # fmt: skip
     """The training stream of one process."""
-    blocks = Blocks(options, max_disp=max_disp, seed=seed, count=-(-steps // options.block), rank=rank, world=world)
+    count = -(-steps // options.block)
+    blocks = Blocks(options, max_disp=max_disp, seed=seed, count=count, rank=rank, world=world, spool=spool)
     return BatchStream(blocks, steps=steps, start=start)

@@ -3,6 +3,7 @@
 DIR/NAME.safetensors      the result
     train.json            the resolved configuration and what the run was made from
     last.ckpt             to resume; a run that was stopped continues where it was, with the batches it would have seen
+    shards/               those fetched from packed label sets far away, until it is done
     log/, pictures/       metrics as CSV (TensorBoard too when it is installed), validation pictures
 """
 
@@ -10,6 +11,7 @@ from __future__ import annotations
 
 import importlib.util
 import logging
+import shutil
 import time
 import warnings
 from collections.abc import Sequence
@@ -26,15 +28,16 @@ from distill.config import TrainConfig
 from distill.data import open_batches
 from distill.module import LOG_EVERY, TrainingModule
 from distill.networks import TrainedNetwork, build, result_name, source_files
+from distill.packed import open_labels
 from distill.validation import validation_scenes
-from stereo.artifacts import MANIFEST_NAME, commit, plain, read_json, sha256_file, tool_versions, write_json
+from stereo.artifacts import commit, plain, read_json, sha256_file, tool_versions, write_json
 from stereo.benchmarks import load_pairs
 from stereo.errors import UserError
-from stereo.label_set import LabelSet
 from stereo.pair import StereoPair
 
 log = logging.getLogger(__name__)
 RECORD_NAME = "train.json"
+SPOOL_NAME = "shards"
 # Settings that change how a run is carried out, not what it computes: they may differ when it is resumed.
 FREE_ON_RESUME = {
     "out", "restart", "accelerator", "validate_every", "checkpoint_every", "pairs", "data.workers",
@@ -94,6 +97,7 @@ def fit(trained: TrainedNetwork, config: TrainConfig, *, start: int, record: dic
         start=start,
         rank=trainer.global_rank,
         world=trainer.world_size,
+        spool=config.out / SPOOL_NAME,
     )
     began = time.monotonic()
     run_trainer(trainer, TrainingModule(trained, config), batches, config.out / CHECKPOINT_NAME if start else None)
@@ -110,6 +114,7 @@ def fit(trained: TrainedNetwork, config: TrainConfig, *, start: int, record: dic
     }
     if trainer.is_global_zero:
         trained.save(config.out / result_name(config), training=training)
+        shutil.rmtree(config.out / SPOOL_NAME, ignore_errors=True)
 
 
 def training_device(trainer: pl.Trainer) -> str:
@@ -150,15 +155,13 @@ def check(config: TrainConfig) -> None:
     if config.data.render_device != "cpu" and config.data.workers:
         raise UserError(f"scenes are rendered on {config.data.render_device}, which workers cannot use",
                         where="--data.render_device", fix="add --data.workers 0")  # fmt: skip
-    for path in config.data.labels:
-        if not (path / MANIFEST_NAME).exists():
-            raise UserError("no label set there", where=path, fix="make one with `stereodistill label`")
 
 
 def make_record(config: TrainConfig) -> dict[str, Any]:
     """What the run is made from: configuration, checksums of its inputs, tools, commit."""
     # The journal lists every frame's checksums; the manifest is stamped anew whenever `label` looks at the set.
-    made_from = {str(path): LabelSet.open(path).fingerprint() for path in config.data.labels}
+    spool = config.out / SPOOL_NAME
+    made_from = {str(place): open_labels(place, spool).fingerprint() for place in config.data.labels}
     made_from |= {str(path): sha256_file(path) for path in source_files(config)}
     return {"config": plain(config), "made_from": made_from, "tools": tool_versions(), "commit": commit()}
 

@@ -187,6 +187,11 @@ class LabelSet:
         return [(line["height"], line["width"]) for line in self._lines()]
 
     @property
+    def kept_pct(self) -> float:
+        """Mean share of kept pixels over the frames, in percent."""
+        return round(sum(line["kept_pct"] for line in self._lines()) / len(self), 4)
+
+    @property
     def numbers(self) -> list[int]:
         """Numbers of the frames in their source, in order."""
         return self._index.frames[self._places].tolist()

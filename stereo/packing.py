@@ -222,6 +222,7 @@ def write_manifest(
         **{name: labels.manifest.get(name) for name in SHARED},
         **head,
         "frames": len(labels),
+        "kept_pct": labels.kept_pct,
         "shards": shards,
     }
     made_from = {str(labels.path): labels.fingerprint()}
@@ -230,6 +231,8 @@ def write_manifest(
 
 def read_packed_manifest(path: Path) -> dict[str, Any]:
     """The manifest of a folder of shards; see `check_packed_manifest`."""
+    if (path / SHARDS_NAME).exists() and not (path / MANIFEST_NAME).exists():
+        raise UserError("its packing is not finished", where=path, fix="run `stereodistill pack` again, as before")
     return check_packed_manifest(read_json(path / MANIFEST_NAME, what=f"{KIND} (it has no {MANIFEST_NAME})"), path)
 
 

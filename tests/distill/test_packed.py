@@ -1,184 +1,241 @@
-"""Streaming packed label sets: from a folder, over http and through the AWS command line, whole and in parts."""
+"""Packed label sets far away: over http and through the AWS command line, shared by processes, damaged in every way."""
 
-import functools
-import http.server
+from __future__ import annotations
+
+import importlib
+import multiprocessing
 import os
-import random
-import stat
-import sys
-import threading
+import shutil
+import socket
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from torch.utils.data import DataLoader, Dataset
 
+from distill import packed as packed_module
+from distill.packed import Spool, StreamedSet, is_address, open_labels
+from stereo import errors
 from stereo.errors import UserError
-from stereo.label_set import LabelledFrame, LabelSet
-from stereo.label_set_writer import LabelSetWriter
-from stereo.packing import PackConfig, pack
+from stereo.label_set import LabelSet
+from stereo.packed_set import PackedSet
 
 pytest.importorskip("webdataset", reason="webdataset is not installed")
-from distill.packed import PackedStream, StreamedSet, is_address, part_of_shards, read_manifest
-
-FRAMES = 21
+FRAMES, SHARDS = 21, 11
 
 
-def frame(index, size=(24, 32)):
-    noise = np.random.default_rng(index)
-    disparity = np.round(noise.uniform(1, 60, size) * 256).astype(np.float32) / 256
-    left, right = noise.integers(0, 255, (2, *size, 3), np.uint8)
-    return LabelledFrame(f"clip.{index:03d}", left, right, disparity, np.ones(size, np.float32))
-
-
-@pytest.fixture(scope="module")
-def labels(tmp_path_factory):
-    writer = LabelSetWriter(tmp_path_factory.mktemp("set") / "set", identity={}, max_disp=64)
-    for index in range(FRAMES):
-        writer.add(index, frame(index))
-    return LabelSet.open(writer.finish())
-
-
-@pytest.fixture
-def packed(labels, tmp_path):
-    return pack(PackConfig(str(labels.path), out=str(tmp_path / "packed"), shard_mb=0.03))
-
-
-@pytest.fixture
-def address(packed):
-    """The packed set behind an http server of our own."""
-    quiet = type("Quiet", (http.server.SimpleHTTPRequestHandler,), {"log_message": lambda *_: None})
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(quiet, directory=str(packed)))
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    server.server_close()
-    thread.join()
-
-
-@pytest.fixture
-def bucket(packed, tmp_path, monkeypatch):
-    """The packed set as s3://bucket/a set, behind a stand-in for the AWS command line that copies from the folder."""
-    program = tmp_path / "bin/aws"
-    program.parent.mkdir()
-    program.write_text(
-        f"#!{sys.executable}\n"
-        "import shutil, sys\n"
-        "words = sys.argv[1:]\n"
-        "assert words[:3] == ['s3', 'cp', '--only-show-errors'] and words[4] == '-', words\n"
-        "assert words[3].startswith('s3://bucket/a;set/'), words\n"
-        f"with open({str(packed)!r} + '/' + words[3].rpartition('/')[2], 'rb') as file:\n"
-        "    shutil.copyfileobj(file, sys.stdout.buffer)\n"
-    )
-    program.chmod(program.stat().st_mode | stat.S_IXUSR)
-    monkeypatch.setenv("PATH", f"{program.parent}{os.pathsep}{os.environ['PATH']}")
-    return "s3://bucket/a;set"
+@pytest.fixture(autouse=True)
+def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(packed_module, "PAUSE_S", 0.0)
 
 
 @pytest.fixture(params=["packed", "address", "bucket"])
-def location(request):
+def location(request: pytest.FixtureRequest) -> str:
     return str(request.getfixturevalue(request.param))
 
 
-def test_every_way_gives_every_frame(location, labels):
-    assert read_manifest(location)["frames"] == FRAMES
-    in_order = list(PackedStream(location, shuffled=1).one_pass())
-    assert sorted(found.name for found in in_order) == labels.names
-    expected = dict(zip(labels.names, labels, strict=True))
-    for found in in_order:
+def fetched(spool: Path) -> list[str]:
+    return sorted(path.name for path in spool.glob("*.tar"))
+
+
+def test_every_way_gives_every_frame(location: str, labels: LabelSet, tmp_path: Path) -> None:
+    found = open_labels(location, tmp_path / "spool")
+    assert isinstance(found, PackedSet)
+    assert len(found) == FRAMES
+    assert found.names == labels.names
+    for index in (20, 0, 11, 12):
+        frame, expected = found.read(index), labels.read(index)
+        assert frame.name == expected.name
         for part in ("left", "right", "disparity", "confidence"):
-            np.testing.assert_array_equal(getattr(found, part), getattr(expected[found.name], part), err_msg=part)
+            np.testing.assert_array_equal(getattr(frame, part), getattr(expected, part), err_msg=part)
 
 
-def test_passes_are_shuffled_differently_and_the_same_for_one_seed(packed):
-    def names(number, **options):
-        return [found.name for found in PackedStream(str(packed), shuffled=8, **options).one_pass(number)]
-
-    assert names(0) == names(0)
-    assert sorted(names(0)) == sorted(names(1))
-    assert len({tuple(names(number, seed=seed)) for number in (0, 1) for seed in (0, 1)}) == 4
-
-
-@pytest.mark.parametrize("parts", [2, 3, 50])
-def test_parts_share_a_pass_without_losing_or_doubling_a_frame(packed, labels, parts):
-    names = [
-        found.name
-        for part in range(parts)
-        for found in PackedStream(str(packed), part=part, parts=parts, shuffled=4).one_pass(2)
-    ]
-    assert sorted(names) == labels.names
+def test_webdataset_reads_the_shards(address: str, packed: Path, labels: LabelSet) -> None:
+    wds = pytest.importorskip("webdataset")
+    shards = [path.name for path in sorted(packed.glob("*.tar"))]
+    samples = list(wds.WebDataset([f"{address}/{name}" for name in shards], shardshuffle=False))
+    assert [int(sample["__key__"]) for sample in samples] == labels.numbers
+    assert samples[3]["disparity.png"] == (labels.path / "disparity/clip.003.png").read_bytes()
 
 
-def test_fewer_shards_than_readers():
-    taken = [part_of_shards(3, part, 8, random.Random(1)) for part in range(8)]
-    for shard in range(3):
-        sharing = [(which, of) for chosen, which, of in taken if chosen == [shard]]
-        assert sharing == [(which, len(sharing)) for which in range(len(sharing))]
+def test_a_shard_is_fetched_once_and_the_oldest_make_room(server: Any, tmp_path: Path) -> None:
+    found = StreamedSet.at(server.url, Spool(tmp_path / "spool", kept=2))
+    counts = found.shard_frames
+    assert len(counts) > 4
+    server.asked.clear()
+    for index in range(sum(counts[:2])):
+        found.read(index)
+    found.read(0)
+    assert server.asked == ["/shard-000000.tar", "/shard-000001.tar"]
+    found.read(sum(counts[:2]))
+    # the first shard was read last, so the second one went
+    digests = [shard["sha256"] for shard in found.manifest["shards"]]
+    assert fetched(tmp_path / "spool") == sorted(f"{digests[number]}.tar" for number in (0, 2))
+    for index in range(FRAMES):
+        found.read(index)
+        assert len(fetched(tmp_path / "spool")) <= 2
 
 
-class Draws(Dataset):
-    """What training does with a set: draw frames in data loader workers."""
-
-    def __init__(self, frames):
-        self.frames = frames
-
-    def __len__(self):
-        return 12
-
-    def __getitem__(self, index):
-        return self.frames.read(0).name
+def test_a_shard_can_be_fetched_before_it_is_needed(server: Any, tmp_path: Path) -> None:
+    found = StreamedSet.at(server.url, Spool(tmp_path / "spool"))
+    for _ in range(2):
+        found.prepare_shard(3)
+    deadline = time.monotonic() + 60
+    while not fetched(tmp_path / "spool") and time.monotonic() < deadline:
+        time.sleep(0.01)
+    found.read(sum(found.shard_frames[:3]))
+    assert server.asked.count("/shard-000003.tar") == len(server.asked) - 1 == 1
 
 
-def test_workers_read_different_frames(packed):
-    streamed = StreamedSet(str(packed))
-    assert len(streamed) == FRAMES
-    first = streamed.read(5).name
-    loader = DataLoader(Draws(streamed), batch_size=None, num_workers=2)
-    drawn = list(loader)
-    assert len(set(drawn)) == len(drawn), "no frame comes twice before all have come"
-    assert isinstance(first, str)
+def read_all(address: str, spool: Path) -> None:
+    found = open_labels(address, spool)
+    for index in range(FRAMES):
+        found.read(index)
 
 
-def test_a_set_starts_over_when_it_is_through(packed):
-    streamed = StreamedSet(str(packed))
-    names = [streamed.read(0).name for _ in range(2 * FRAMES)]
-    assert sorted(names[:FRAMES]) == sorted(names[FRAMES:])
-    assert names[:FRAMES] != names[FRAMES:]
+def test_processes_share_what_is_fetched(server: Any, tmp_path: Path) -> None:
+    context = multiprocessing.get_context("fork")
+    readers = [context.Process(target=read_all, args=(server.url, tmp_path / "spool")) for _ in range(3)]
+    for reader in readers:
+        reader.start()
+    for reader in readers:
+        reader.join()
+    assert [reader.exitcode for reader in readers] == [0, 0, 0]
+    shards = [path for path in server.asked if path.endswith(".tar")]
+    assert len(shards) == len(set(shards)) == len(PackedSet.open(tmp_path / "packed").shard_frames)
 
 
-def test_a_shard_that_ends_between_two_frames_is_found(packed, address):
-    shard = packed / "shard-000001.tar"
-    data = shard.read_bytes()
-    # The first sample of the shard and the archive's end marks: a whole tar file for any reader.
-    names = {place: data[place : place + 100].split(b"\0")[0] for place in range(0, len(data), 512)}
-    second = [place for place, name in names.items() if name.endswith(b".json")]
-    shard.write_bytes(data[: second[1]] + bytes(1024))
-    with pytest.raises(UserError, match=r"shard-000001.*ends after 1 of"):
-        list(PackedStream(address).one_pass())
+def test_what_a_killed_fetch_left_is_removed(server: Any, tmp_path: Path) -> None:
+    spool = tmp_path / "spool"
+    spool.mkdir()
+    old, new = spool / ".a.part.tar", spool / ".b.part.tar"
+    for path in (old, new):
+        path.write_bytes(b"half")
+    os.utime(old, (1e9, 1e9))
+    open_labels(server.url, spool).read(0)
+    assert not old.exists()
+    assert new.exists()
 
 
-@pytest.mark.parametrize("damage", ["cut", "altered", "missing"])
-def test_damaged_shards_end_in_one_line(packed, address, damage):
+@pytest.mark.parametrize("damage", ["cut", "between frames", "altered", "missing"])
+def test_damaged_shards_end_in_one_line(packed: Path, address: str, tmp_path: Path, damage: str) -> None:
     shard = packed / "shard-000001.tar"
     data = bytearray(shard.read_bytes())
     if damage == "cut":
         shard.write_bytes(data[: len(data) // 2])
+    elif damage == "between frames":  # the first sample and the archive's end marks: a whole tar file for any reader
+        places = [place for place in range(0, len(data), 512) if data[place : place + 15].endswith(b".json\0")]
+        shard.write_bytes(data[: places[1]] + bytes(1024))
     elif damage == "altered":
         data[data.index(b"IDAT") + 40] ^= 1
         shard.write_bytes(data)
     else:
         shard.unlink()
-    with pytest.raises(UserError, match="shard"):
-        list(PackedStream(address).one_pass())
+    found = open_labels(address, tmp_path / "spool")
+    found.read(0)
+    with pytest.raises(UserError, match=r"shard-000001\.tar: .*(bytes|checksum|is not there)") as caught:
+        found.read(found.shard_frames[0])
+    assert str(caught.value).startswith(address)
+    # a folder tells the size when it is opened, and the content when a frame is read
+    with pytest.raises(UserError, match=r"shard-000001\.tar"):
+        list(open_labels(packed, tmp_path / "spool"))
 
 
-def test_what_is_no_packed_set_is_said_so(address, labels, tmp_path, monkeypatch):
-    with pytest.raises(UserError, match=r"manifest\.json"):
-        PackedStream(f"{address}/nothing")
-    with pytest.raises(UserError, match="packed label set"):
-        PackedStream(str(labels.path))
-    with pytest.raises(UserError, match="packed label set"):
-        PackedStream(str(tmp_path / "nothing"))
+def test_a_fetch_is_tried_again(address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = open_labels(address, tmp_path / "spool")
+    download, tries = packed_module.download, []
+
+    def shaky(url: str, path: Path, shard: dict[str, object]) -> None:
+        tries.append(url)
+        if len(tries) < 3:
+            raise OSError("the line is noisy")
+        download(url, path, shard)
+
+    monkeypatch.setattr(packed_module, "download", shaky)
+    assert found.read(0).name == "clip.000"
+    assert len(tries) == 3
+
+
+def test_what_is_no_packed_set_is_said_so(address: str, packed: Path, tmp_path: Path) -> None:
+    spool = tmp_path / "spool"
+    with pytest.raises(UserError, match=r"nothing: manifest\.json: is not there"):
+        open_labels(f"{address}/nothing", spool)
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        with pytest.raises(UserError, match="no connection to the host"):
+            open_labels(f"http://127.0.0.1:{unused.getsockname()[1]}", spool)
+    with pytest.raises(UserError, match="no label set there"):
+        open_labels(tmp_path / "nothing", spool)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match="no label set there"):
+        open_labels(tmp_path / "empty", spool)
+    (packed / "manifest.json").write_text("[]")
+    for place in (address, packed):
+        with pytest.raises(UserError, match="not a packed label set"):
+            open_labels(place, spool)
+    (packed / "manifest.json").write_text("<html>")
+    for place in (address, packed):
+        with pytest.raises(UserError, match=r"is (no|not a)"):
+            open_labels(place, spool)
+    (packed / "manifest.json").unlink()
+    with pytest.raises(UserError, match="packing is not finished"):
+        open_labels(packed, spool)
+    assert not spool.exists()
+
+
+def test_missing_programs_and_packages_are_named(address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shell = shutil.which("sh")
+    assert shell
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/sh").symlink_to(shell)
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    for place in (address, "s3://bucket/set"):
+        with pytest.raises(UserError, match=r"curl \(for http\) or aws \(for s3\) is not installed"):
+            open_labels(place, tmp_path)
+
+    def without(module: str) -> object:
+        raise ImportError(f"No module named {module!r}")
+
+    monkeypatch.setattr(errors, "importlib", type("importlib", (), {"import_module": staticmethod(without)}))
+    assert importlib.import_module
+    with pytest.raises(UserError, match=r"cannot import webdataset.*stereodistill\[webdataset\]"):
+        open_labels(address, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "chosen"),
+    [
+        ("manifest.json", range(SHARDS)),
+        ("shard-000002.tar", [2]),
+        ("shard-{000001..000003}.tar", [1, 2, 3]),
+        ("shard-*0[135].tar", [1, 3, 5]),
+    ],
+)
+def test_patterns_choose_shards(address: str, packed: Path, labels: LabelSet, pattern: str, chosen: range) -> None:
+    whole = PackedSet.open(packed)
+    ends = np.cumsum(whole.shard_frames)
+    names = [name for place, name in enumerate(labels.names) if np.searchsorted(ends, place, "right") in chosen]
+    for place in (address, packed):
+        part = open_labels(f"{place}/{pattern}", packed.parent / "spool")
+        assert isinstance(part, PackedSet)
+        assert part.names == names
+        assert part.read(0).name == names[0]
+        assert (part.fingerprint() == whole.fingerprint()) == (len(chosen) == SHARDS)
+
+
+@pytest.mark.parametrize("pattern", ["shard-000099.tar", "shard-{000009..000011}.tar", "frame-*.tar"])
+def test_shards_that_are_not_there_are_told(packed: Path, pattern: str) -> None:
+    with pytest.raises(UserError, match=r"has no shards .* \(it has shard-000000\.tar to shard-000010\.tar\)"):
+        open_labels(f"{packed}/{pattern}", packed.parent)
+
+
+def test_label_sets_and_addresses_are_told_apart(
+    labels: LabelSet, tmp_path: Path, write_labels: Callable[..., Path]
+) -> None:
+    assert isinstance(open_labels(labels.path, tmp_path), LabelSet)
+    assert isinstance(open_labels(write_labels(tmp_path / "other", 2), tmp_path), LabelSet)
     assert is_address("https://host/set")
     assert is_address("s3://bucket/set")
     assert not is_address("/data/set")
