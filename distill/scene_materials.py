@@ -84,16 +84,18 @@ def draw_materials(rng: np.random.Generator, look: Ints, tile: Floats, bank: Ban
         bank: the textures to choose from.
     """
     count = len(look)
-    muted = rng.random(count) < np.where(look == ANY, 0.3, 0.8)
-    weak = rng.random(count) < 0.12
-    contrast = np.where(weak, rng.uniform(0.02, 0.12, count), rng.uniform(0.5, 1.5, count))
-    tint = 2 ** rng.normal(0, np.where(muted, 0.06, 0.3)[:, None], (count, 3))
+    muted = rng.random(count) < np.where(look == ANY, 0.2, 0.6)
+    weak = rng.random(count) < np.where(look == WALL, 0.25, 0.12)
+    contrast = np.where(weak, rng.uniform(0.02, 0.12, count), rng.uniform(0.5, 1.4, count))
+    tint = 2 ** rng.normal(0, np.where(muted, 0.08, 0.4)[:, None], (count, 3))
     sign = np.where(rng.random((count, 1)) < 0.15, -1.0, 1.0)
     gain = contrast[:, None] * tint * sign
-    mean = rng.uniform(0.12, 0.85, (count, 1)) + rng.normal(0, 0.12, (count, 3)) * ~muted[:, None]
+    mean = rng.uniform(0.15, 0.85, (count, 1)) + rng.normal(0, 0.16, (count, 3)) * ~muted[:, None]
+    # Little in the world is black for a camera: the stronger the contrast, the brighter the middle.
+    mean = np.maximum(mean, 0.4 * contrast[:, None])
     as_is = (rng.random((count, 1)) < 0.5) & ~weak[:, None]
     base = np.where(as_is, 0.0, mean - 0.5 * gain)
-    gain = np.where(as_is, rng.uniform(0.6, 1.3, (count, 1)), gain)
+    gain = np.where(as_is, rng.uniform(0.7, 1.4, (count, 1)), gain)
     sky = look == SKY
     shade = rng.uniform(0.4, 0.95, (count, 1))
     base[sky] = (shade * (1 + rng.uniform(0, 0.4, (count, 1)) * [-0.6, -0.1, 0.5]))[sky]
@@ -102,7 +104,7 @@ def draw_materials(rng: np.random.Generator, look: Ints, tile: Floats, bank: Ban
     detail = rng.uniform(0, 1, count) ** 2 * np.where(weak, 0.1, 1.2)
     return Materials(
         texture=choose_textures(rng, look, bank),
-        tile=tile * 2 ** np.where(sky, rng.uniform(1, 3, count), rng.uniform(-1.8, 0.8, count)),
+        tile=tile * 2 ** np.where(sky, rng.uniform(1, 3, count), rng.uniform(-2.3, 0.8, count)),
         turn=np.where(rng.random(count) < 0.5, 0.0, rng.uniform(-np.pi, np.pi, count)),
         offset=rng.uniform(0, 2, (count, 2)),
         ratio=2 ** rng.uniform(-2, 2, count),
@@ -111,7 +113,7 @@ def draw_materials(rng: np.random.Generator, look: Ints, tile: Floats, bank: Ban
         gain=gain,
         gloss=np.where(rng.random(count) < 0.4, rng.uniform(0, 0.6, count), 0.0),
         shines=sky,
-        opacity=np.where(look == GLASS, rng.uniform(0.08, 0.6, count), 1.0),
+        opacity=np.where(look == GLASS, rng.uniform(0.2, 0.7, count), 1.0),
         mirror=np.where(rng.random(count) < mirrors, rng.uniform(0.1, 0.9, count), 0.0),
         blur=rng.uniform(0, 3.5, count) * (look != GLASS),
     )

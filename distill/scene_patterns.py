@@ -47,7 +47,7 @@ def colorize(rng: np.random.Generator, value: Image, *, stops: int = 3) -> Image
     palette = rng.random((stops, 3), dtype=np.float32)
     common = rng.random((stops, 1), dtype=np.float32)
     # Mostly near gray, as the surfaces of houses, streets and rooms are, and sometimes colourful.
-    palette = common + rng.random(dtype=np.float32) ** 2 * (palette - common)
+    palette = common + rng.random(dtype=np.float32) ** 1.3 * (palette - common)
     places = np.linspace(0, 1, stops)
     return np.stack([np.interp(value, places, palette[:, channel]) for channel in range(3)], -1).astype(np.float32)
 
