@@ -154,7 +154,7 @@ def page(labels: LabelSet, lines: Sequence[dict[str, Any]], cards: Sequence[Card
     counts: dict[tuple[str, str], int] = defaultdict(int)
     for line in lines:
         counts[verdict_of(line)] += 1
-    kept = [line["kept_pct"] for line in lines if "files" in line]
+    labelled = [line for line in lines if "files" in line]
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     markup = jinja2.utils.markupsafe.Markup
     return environment.get_template("show.html.j2").render(
@@ -162,7 +162,9 @@ def page(labels: LabelSet, lines: Sequence[dict[str, Any]], cards: Sequence[Card
         teacher=(labels.manifest.get("teacher") or {}).get("name", "unknown"),
         frames=len(lines),
         drawn=len(cards),
-        mean_kept=sum(kept) / len(kept),
+        labelled=len(labelled),
+        mean_valid=sum(line["valid_pct"] for line in labelled) / len(labelled),
+        mean_kept=sum(line["kept_pct"] for line in labelled) / len(labelled),
         keep_threshold=labels.keep_threshold,
         counts=sorted(counts.items(), key=lambda item: (item[0][0] != TRUSTED, -item[1])),
         policy=f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'",

@@ -15,7 +15,7 @@ function element(tag, text, parent) {
 
 function numbers(frame) {
   if (frame.kept_pct === null) return "";
-  return `${frame.kept_pct.toFixed(1)} % kept of ${frame.valid_pct.toFixed(1)} %`;
+  return `${frame.kept_pct.toFixed(1)} % kept, ${frame.valid_pct.toFixed(1)} % matched`;
 }
 
 function fill(parent, frame, captions) {

@@ -56,6 +56,13 @@ def test_the_page_shows_every_frame_and_why_one_is_missing(page):
     )  # fmt: skip
 
 
+def test_the_head_counts_what_was_labelled_and_of_which_pixels(page):
+    """54 of 60 columns have a disparity; their confidence is 0.9."""
+    text = " ".join(page.read_text().split())
+    assert "7 frames; 6 labelled by" in text
+    assert "90.0 % of their pixels have a disparity, 90.0 % are kept" in text
+
+
 def test_names_and_messages_stay_text(page):
     text = page.read_text()
     assert EVIL not in text
