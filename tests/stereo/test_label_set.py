@@ -1,4 +1,7 @@
 import json
+import re
+from contextlib import closing
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -44,6 +47,34 @@ def test_what_is_written_is_read(tmp_path):
         for part in ("left", "right", "disparity", "confidence"):
             np.testing.assert_array_equal(getattr(found, part), getattr(truth, part), err_msg=part)
     labels.verify()
+
+
+def test_the_documents_own_reader_reads_it(tmp_path):
+    """docs/labels.md has a reader of its own; it knows journals of single processes, verdicts and views."""
+    text = (Path(__file__).resolve().parents[2] / "docs" / "labels.md").read_text(encoding="utf-8")
+    namespace = {}
+    exec(re.search(r"```python\n(.*?)```", text, re.DOTALL)[1], namespace)
+    writer = LabelSetWriter(tmp_path / "set", identity=IDENTITY, max_disp=300)
+    writer.skip(0, "000000", reason="image unreadable", detail="image unreadable")
+    writer.commit(
+        writer.store(1, frame(1), Extras(verdict="too few trusted pixels", terms={"teacher": frame(1).confidence}))
+    )
+    writer.add(2, frame(2))
+    with closing(RankWriter(tmp_path / "set", 0, identity=writer.identity)) as rank:
+        rank.add(0, frame(0))
+    found = {untrusted: list(namespace["read_label_set"](tmp_path / "set", untrusted)) for untrusted in (False, True)}
+    assert [each[0] for each in found[False]] == ["000000", "000002"]
+    assert [each[0] for each in found[True]] == ["000000", "000001", "000002"]
+    for name, left, right, disparity, confidence in found[True]:
+        truth = frame(int(name))
+        np.testing.assert_array_equal(left[:, :, ::-1], truth.left)
+        np.testing.assert_array_equal(right[:, :, ::-1], truth.right)
+        np.testing.assert_allclose(disparity, truth.disparity, atol=0.5 / 128, err_msg="scale 128 beyond 255 px")
+        np.testing.assert_allclose(confidence, truth.confidence, atol=1e-6)
+    writer.close()
+    LabelSetWriter(tmp_path / "set", identity=IDENTITY, max_disp=300).finish()
+    write_view(LabelSet.open(tmp_path / "set"), ["000002"], tmp_path / "view", reason="test")
+    assert [each[0] for each in namespace["read_label_set"](tmp_path / "view")] == ["000002"]
 
 
 def test_gray_frames_stay_one_channel_on_disk_and_come_back_as_rgb(tmp_path):

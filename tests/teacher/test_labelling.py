@@ -26,6 +26,25 @@ from teacher.run_options import RunOptions
 HEIGHT, WIDTH, SHIFT = 72, 128, 6
 TEACHER = TeacherOptions(max_disp=16)
 COMMAND = [sys.executable, "-m", "stereo.cli", "label"]
+# Long enough for a machine that does ten other things.
+PATIENCE_S = 900
+# The same command, but its teacher stops at its 21st frame until it is interrupted.
+STUCK = """
+import sys
+import time
+from stereo.cli import main
+from teacher.semi_global import SemiGlobalTeacher
+predict, seen = SemiGlobalTeacher.predict, []
+
+def stuck(self, pair):
+    seen.append(pair.name)
+    if len(seen) > 20:
+        time.sleep(3600)
+    return predict(self, pair)
+
+SemiGlobalTeacher.predict = stuck
+sys.exit(main(sys.argv[1:]))
+"""
 
 
 def views(number):
@@ -42,8 +61,9 @@ def clip(tmp_path):
     return make_clip(tmp_path / "clip", 12)
 
 
-def make_clip(folder, count):
-    for number in range(count):
+def make_clip(folder, count, end=None):
+    """Frames 0 to `count`, or `count` to `end`."""
+    for number in range(count) if end is None else range(count, end):
         for side, view in zip(("left", "right"), views(number), strict=True):
             write_png(folder / side / f"{number:06d}.png", view)
     return folder
@@ -279,7 +299,7 @@ def journal_frames(out):
     return {json.loads(line)["frame"] for line in lines if line.endswith(b"\n")}
 
 
-def wait_for_lines(process, out, count, seconds=240):
+def wait_for_lines(process, out, count, seconds=PATIENCE_S):
     """Wait until the journal has that many lines or the process is over."""
     end = time.monotonic() + seconds
     while process.poll() is None and journal_lines(out) < count:
@@ -289,12 +309,12 @@ def wait_for_lines(process, out, count, seconds=240):
 
 @pytest.mark.parametrize("times", [5, pytest.param(20, marks=pytest.mark.slow)])
 def test_killed_at_random_moments_it_ends_with_the_same_set(tmp_path, times):
-    clip = make_clip(tmp_path / "clip", 8 * times)
+    count = 8 * times
+    clip = make_clip(tmp_path / "clip", count)
     (clip / "left/000011.png").unlink()
-    subprocess.run(arguments(clip, tmp_path / "whole"), check=True, capture_output=True)
-    out, choice, kills = tmp_path / "set", random.Random(5), 0
+    out, choice, kills, number = tmp_path / "set", random.Random(5), 0, 0
     before: set[int] = set()
-    for number in range(times):
+    while kills < times:
         process = subprocess.Popen(arguments(clip, out), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
         if number % 4:
             wait_for_lines(process, out, journal_lines(out) + choice.randint(1, 6))
@@ -303,29 +323,38 @@ def test_killed_at_random_moments_it_ends_with_the_same_set(tmp_path, times):
             time.sleep(choice.uniform(0, 0.6))
         process.kill()
         process.communicate()
+        assert process.returncode in (0, -signal.SIGKILL)
         kills += process.returncode == -signal.SIGKILL
         now = journal_frames(out)
         assert now >= before, "a finished frame was lost"
         before = now
         if before:
             LabelSet.open(out).verify()
-    assert kills >= 0.8 * times
+        if process.returncode == 0:  # it was faster than this test, so there must be more to do
+            make_clip(clip, count, count + 8)
+            count += 8
+        number += 1
     subprocess.run(arguments(clip, out), check=True, capture_output=True)
+    subprocess.run(arguments(clip, tmp_path / "whole"), check=True, capture_output=True)
+    if count > 8 * times:  # the previews are spread over the frames there are
+        for each in (out, tmp_path / "whole"):
+            shutil.rmtree(each / "pictures")
     assert contents(out) == contents(tmp_path / "whole")
 
 
 def test_ctrl_c_keeps_what_is_finished_and_exits_with_130(tmp_path):
     clip, out = make_clip(tmp_path / "clip", 40), tmp_path / "set"
-    process = subprocess.Popen(arguments(clip, out), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    stuck = [sys.executable, "-c", STUCK, *arguments(clip, out)[len(COMMAND) - 1 :]]
+    process = subprocess.Popen(stuck, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     wait_for_lines(process, out, 4)
     process.send_signal(signal.SIGINT)
-    stdout, stderr = process.communicate(timeout=240)
+    stdout, stderr = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 130, stderr
     assert stdout == ""
     assert "Traceback" not in stderr
     labels = LabelSet.open(out)
     labels.verify()
-    assert 4 <= len(labels) < 40
+    assert 4 <= len(labels) <= 20
     assert not labels.finished
     assert not list(out.glob("*/.*")), "no torn file is left"
     done = subprocess.run(arguments(clip, out), check=True, capture_output=True, text=True)

@@ -105,7 +105,7 @@ def browse(browser, path, profile):
     switches = "headless no-sandbox disable-gpu disable-background-networking no-first-run disable-dev-shm-usage"
     flags = [f"--{switch}" for switch in switches.split()]
     flags += ["--enable-logging=stderr", "--virtual-time-budget=3000", f"--user-data-dir={profile}"]
-    done = subprocess.run([browser, *flags, "--dump-dom", path.as_uri()], capture_output=True, text=True, timeout=180)
+    done = subprocess.run([browser, *flags, "--dump-dom", path.as_uri()], capture_output=True, text=True, timeout=600)
     return done.stdout, [line for line in done.stderr.splitlines() if ":CONSOLE" in line]
 
 
