@@ -161,6 +161,8 @@ class DemoConfig:
         truth: pairs with true disparity to score on; the rendered clip's and Middlebury's Motorcycle when left out.
         teacher: name and model of the teacher, as for `label`.
         preset: which student.
+        init: what it starts from: auto takes the student of that name that ships with this version, and fresh weights
+            where there is none; fresh; or a .safetensors file.
         steps: training steps.
         frames: frames of the rendered clip.
         calibration_frames: label frames that INT8 ranges are measured on.
@@ -175,6 +177,7 @@ class DemoConfig:
     video: str | None = None
     truth: Path | None = None
     preset: str = "nano"
+    init: str = "auto"
     steps: int = 450
     frames: int = 24
     calibration_frames: int = 16

@@ -26,6 +26,7 @@ from calibration.quantize import quantize_student
 from deploy.config import EvaluateConfig, ProfileConfig, ReportConfig
 from deploy.evaluate import evaluate, evaluate_runner
 from deploy.measure import Timing
+from deploy.models import shipped_students
 from deploy.profile import profile, profile_runner
 from deploy.report.report import report
 from deploy.result_pictures import PictureFolder
@@ -50,6 +51,8 @@ log = logging.getLogger(__name__)
 RECORD_NAME = "demo.json"
 # Every how many frames of the rendered clip the truth is kept for scoring.
 TRUTH_EVERY = 6
+# Trained weights are adapted with a fifth of the rate that fresh ones learn with: few steps must not undo many.
+CONTINUED_LEARNING_RATE = 2e-4
 
 
 def demo(config: DemoConfig) -> Path:
@@ -121,10 +124,23 @@ def gather_truth(out: Path, config: DemoConfig) -> list[Path]:
 def training(config: DemoConfig, labels: Path) -> TrainConfig:
     """Settings of the demo's short training: half footage, half procedural scenes."""
     data = DataOptions(labels=[labels], scene_share=0.5, batch_size=4, crop="192x384")
-    return TrainConfig(
+    settings = TrainConfig(
         out=config.out / "student", preset=config.preset, steps=config.steps, seed=config.seed, data=data,
-        validate_every=0, checkpoint_every=50,
+        validate_every=0, checkpoint_every=50, init=start_of(config),
     )  # fmt: skip
+    if settings.init is not None:
+        settings.optimiser.learning_rate = CONTINUED_LEARNING_RATE
+    return settings
+
+
+def start_of(config: DemoConfig) -> str | None:
+    """What the training starts from: a shipped name, a file, or None for fresh weights; said in the log."""
+    if config.init == "fresh" or (config.init == "auto" and config.preset not in shipped_students()):
+        log.info("the student starts from fresh weights")
+        return None
+    start = config.preset if config.init == "auto" else config.init
+    log.info("the student starts from %s", start)
+    return start
 
 
 def quantize_once(student: Path, labels: Path, size: tuple[int, int], graphs: Path, config: DemoConfig) -> Path:

@@ -28,6 +28,10 @@ from student.shipped_record import without_folders
 
 LICENCE = "Apache-2.0"
 RECORD = re.compile(r"^```json\n(.*?)\n```$", re.MULTILINE | re.DOTALL)
+SCORED = (
+    "Pairs with truth were scored on, never trained on. A student whose data are known by name to allow research or "
+    "non-commercial use only is not shipped."
+)
 ACCURACY = ("epe_px", "bad1_pct", "bad2_pct", "d1_pct")
 
 
@@ -108,7 +112,7 @@ def data_text(training: dict[str, Any]) -> str:
         lines.append(f"- pseudo-labels {labels['name']} of the teacher {teacher}, licence: {labels['licence']}")
     if start := training["started_from"]:
         lines.append(f"- started from the weights {start['name']} (sha256 {start['sha256']})")
-    return "\n".join([*lines, "", "No data with a non-commercial or research licence went into the weights."])
+    return "\n".join([*lines, "", SCORED])
 
 
 def training_text(training: dict[str, Any]) -> str:

@@ -167,24 +167,33 @@ class OnnxTeacher:
         scaled = values.astype(np.float32) * np.float32(form.scale)
         return ((scaled - np.array(form.mean, np.float32)) / np.array(form.std, np.float32)).astype(np.float32)
 
-    def match(self, left: Image, right: Image) -> Disparity:
-        """The network's own disparity of the left view, unmasked: uint8 H×W×3 → float32 H×W px.
-
-        Raises:
-            UserError: the output is not one plane of the input's size.
-        """
+    def feeds(self, left: Image, right: Image) -> tuple[dict[str, npt.NDArray[Any]], Fit]:
+        """What the network is given for a pair (uint8 H×W×3), by the names of its inputs; how the pair was fitted."""
         fit = self._plan(*left.shape[:2])
         views = [self._view(fit.image(view)) for view in (left, right)]
         form = self.description.inputs
         tensors = [np.concatenate(views, axis=2)] if len(form.names) == 1 else views
         if form.layout == "nchw":
             tensors = [tensor.transpose(2, 0, 1) for tensor in tensors]
-        feeds = {
+        return {
             name: np.ascontiguousarray(tensor[None]).astype(self._dtype)
             for name, tensor in zip(form.names, tensors, strict=True)
-        }
+        }, fit
+
+    def infer(self, feeds: dict[str, npt.NDArray[Any]]) -> npt.NDArray[Any]:
+        """Run the network once: its output as it is."""
+        (output,) = self._session.run([self.description.output.name], feeds)
+        return output
+
+    def match(self, left: Image, right: Image) -> Disparity:
+        """The network's own disparity of the left view, unmasked: uint8 H×W×3 → float32 H×W px.
+
+        Raises:
+            UserError: the output is not one plane of the input's size.
+        """
+        feeds, fit = self.feeds(left, right)
         try:
-            (output,) = self._session.run([self.description.output.name], feeds)
+            output = self.infer(feeds)
         except runtime_errors() as error:
             raise not_stereo(
                 self._path, f"it cannot run on {fit.network[0]}x{fit.network[1]}: {error}", self._session
