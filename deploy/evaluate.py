@@ -115,7 +115,7 @@ def evaluate_runner(
         pairs: each with `disparity`, and with `noc` where it is known.
         model: what the row is about; role "reference" for what variants are compared with.
         dataset: name of the pairs in the report.
-        pictures: where to save pictures; None saves none.
+        pictures: where to save pictures of some of them; None saves none.
         max_disp: count only pixels whose true disparity is below this.
 
     Raises:
@@ -123,7 +123,8 @@ def evaluate_runner(
     """
     if not pairs:
         raise UserError("no pairs to evaluate on", where=dataset, fix="give at least one pair with truth")
-    scores = Scores(method, model, Counting(dataset, max_disp=max_disp), pictures=pictures)
+    shown = frozenset(spread([pair.name for pair in pairs]))
+    scores = Scores(method, model, Counting(dataset, max_disp=max_disp), pictures=pictures, shown=shown)
     for pair in pairs:
         scores.add(pair)
     (row,) = scores.rows()

@@ -171,16 +171,16 @@ def find_kitti2015(path: Path) -> list[Split]:
 
 def view_files(lefts: Iterable[Path], root: Path, truth: Path) -> tuple[PairFiles, ...]:
     """The pairs of some `left` folders below `root`; their truth lies at the same place below `truth`."""
-    return tuple(
-        PairFiles(
-            (left.parent.relative_to(root) / image.stem).as_posix(),
-            image,
-            left.with_name("right") / image.name,
-            truth / left.relative_to(root) / f"{image.stem}.pfm",
-        )
-        for left in sorted(lefts, key=str)
-        for image in images_in(left)
-    )
+    files = []
+    for left in sorted(lefts, key=str):
+        below = left.relative_to(root)
+        name, right, true = below.parent.as_posix(), left.with_name("right"), truth / below
+        for image in images_in(left):
+            stem = image.stem
+            files.append(
+                PairFiles(f"{name}/{stem}".removeprefix("./"), image, right / image.name, true / f"{stem}.pfm")
+            )
+    return tuple(files)
 
 
 def find_sceneflow(path: Path) -> list[Split]:
