@@ -10,7 +10,6 @@ the text is made from that block alone, so that a test can compare both.
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
 import re
 import shlex
@@ -20,7 +19,8 @@ from typing import Any
 
 import yaml
 
-from deploy.results import ResultRow, read_results
+from deploy.results import ImageAccuracy, ResultRow, read_results
+from deploy.summary import mean_of
 from stereo.artifacts import plain, sha256_file, write_bytes
 from stereo.errors import UserError
 from student.checkpoint import find_student, load_student, read_metadata
@@ -63,8 +63,6 @@ def card_facts(path: Path, rows: Sequence[ResultRow]) -> dict[str, Any]:
 
 def accuracy_of(row: ResultRow) -> dict[str, Any]:
     """One row of results as the card keeps it."""
-    images = [dataclasses.asdict(entry) for entry in row.accuracy]
-    kept = ("dataset", "image", "mask", *ACCURACY)
     return {
         "max_disp": row.model.max_disp,
         "iterations": row.model.iterations,
@@ -73,7 +71,7 @@ def accuracy_of(row: ResultRow) -> dict[str, Any]:
         "device": row.place.device,
         "commit": row.commit,
         "command": shlex.join(without_folders(shlex.split(row.command))),
-        "images": [{name: entry[name] for name in kept} for entry in images],
+        "images": [plain(entry) for entry in row.accuracy],
     }
 
 
@@ -135,18 +133,30 @@ def accuracy_text(facts: dict[str, Any]) -> str:
             f"on {row['device']}, commit {row['commit']}: `{row['command']}`", "",
             "| image | pixels | EPE px | bad-1 % | bad-2 % | D1 % |", "|---|---|---|---|---|---|",
         ]  # fmt: skip
-        for entry in row["images"]:
-            cells = [f"{entry[name]:.2f}" if entry[name] is not None else "–" for name in ACCURACY]
-            lines.append(f"| {entry['image']} | {entry['mask']} | {' | '.join(cells)} |")
-        tables.append("\n".join([*lines, mean_line(row["images"])]))
+        images = [ImageAccuracy(**entry) for entry in row["images"]]
+        lines += [table_line(entry.image, entry.mask, [entry]) for entry in images]
+        lines += [table_line(f"mean of {len(group)}, {name}", mask, group) for name, mask, group in groups_of(images)]
+        tables.append("\n".join(lines))
     return "\n\n".join(tables)
 
 
-def mean_line(images: list[dict[str, Any]]) -> str:
-    """Means over the images; – where one has no number."""
-    columns = [[entry[name] for entry in images] for name in ACCURACY]
-    means = ["–" if None in column else f"{sum(column) / len(column):.2f}" for column in columns]
-    return f"| mean of {len(images)} | | {' | '.join(means)} |"
+def table_line(title: str, mask: str, entries: Sequence[ImageAccuracy]) -> str:
+    """Numbers of some images, reduced as the report does; – where one has no number."""
+    means = [mean_of(entries, metric) for metric in ACCURACY]
+    return f"| {title} | {mask} | {' | '.join('–' if mean is None else f'{mean:.2f}' for mean in means)} |"
+
+
+def groups_of(images: Sequence[ImageAccuracy]) -> list[tuple[str, str, list[ImageAccuracy]]]:
+    """What is averaged: each dataset; each of its masks alone where an image is counted under several."""
+    groups = []
+    for name in dict.fromkeys(entry.dataset for entry in images):
+        own = [entry for entry in images if entry.dataset == name]
+        if len({entry.image for entry in own}) == len(own):
+            groups.append((name, "as above", own))
+            continue
+        for mask in dict.fromkeys(entry.mask for entry in own):
+            groups.append((name, mask, [entry for entry in own if entry.mask == mask]))
+    return groups
 
 
 def read_card(path: Path) -> dict[str, Any]:

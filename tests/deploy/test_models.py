@@ -36,6 +36,16 @@ def test_shipped_student_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         resolve_model("large")
 
 
+@pytest.mark.parametrize(
+    ("names", "chosen"), [(("nano", "small", "a"), "small"), (("nano", "a"), "nano"), (("b", "a"), "b")]
+)
+def test_default_is_the_most_accurate_that_ships(
+    monkeypatch: pytest.MonkeyPatch, names: tuple[str, ...], chosen: str
+) -> None:
+    monkeypatch.setattr(models, "shipped_students", lambda: dict.fromkeys(names, Path()))
+    assert models.default_student() == chosen
+
+
 def test_a_file_named_twice_counts_once(network: Path) -> None:
     assert resolve_models([str(network), str(network.parent)]) == [network]
 

@@ -67,11 +67,26 @@ def trained(tmp_path: Path, record: dict[str, Any]) -> Path:
     return save_student(build_student("tiny", max_disp=64), tmp_path / "student.safetensors", training=record)
 
 
-def result_row(path: Path, sha256: str, epe_px: float) -> Any:
-    """Results of `evaluate` on one image."""
-    entry = ImageAccuracy("pairs", "teddy", "noc", 64, 96, 1.0, epe_px, 9.0, 5.0, 3.0, 4.0, 9.0, 8.0, 100, 100.0)
+def result_row(path: Path, sha256: str, epes_px: tuple[float, ...], masks: tuple[str, ...] = ("noc",)) -> Any:
+    """Results of `evaluate` on images of these errors, under each mask."""
+    numbers = {"bad1_pct": 9.0, "bad2_pct": 5.0, "bad3_pct": 3.0, "d1_pct": 4.0, "max_error_px": 9.0,
+               "p99_error_px": 8.0, "valid_pixels": 100, "coverage_pct": 100.0}  # fmt: skip
+    entries = [
+        ImageAccuracy("pairs", name, mask, 64, 96, 1.0, epe_px + 0.5 * index, **numbers)  # type: ignore[arg-type]
+        for name, epe_px in zip(("teddy", "cones"), epes_px, strict=False)
+        for index, mask in enumerate(masks)
+    ]
     place = Place("torch", "2.13", "f32", "Made-up CPU", 1, None, None, None)
-    return make_row(ModelFacts("nano", path=str(path), sha256=sha256, max_disp=64), place, accuracy=(entry,))
+    return make_row(ModelFacts("nano", path=str(path), sha256=sha256, max_disp=64), place, accuracy=tuple(entries))
+
+
+def test_masks_are_averaged_apart_where_an_image_has_several(tmp_path: Path, weights: Path, textures: Path) -> None:
+    ship.main([str(trained(tmp_path, training(textures))), "--name", "nano"])
+    shipped = weights / "nano.safetensors"
+    model_card.write_card(shipped, [result_row(shipped, sha256_file(shipped), (1.0, 2.0), masks=("noc", "all"))])
+    text = (weights / "nano.md").read_text()
+    assert "| mean of 2, pairs | noc | 1.50 |" in text
+    assert "| mean of 2, pairs | all | 2.00 |" in text
 
 
 def test_shipping_keeps_the_weights_and_completes_the_record(tmp_path: Path, weights: Path, textures: Path) -> None:
@@ -95,12 +110,12 @@ def test_shipping_keeps_the_weights_and_completes_the_record(tmp_path: Path, wei
 def test_card_takes_the_results_of_this_file_alone(tmp_path: Path, weights: Path, textures: Path) -> None:
     ship.main([str(trained(tmp_path, training(textures))), "--name", "nano"])
     shipped = weights / "nano.safetensors"
-    rows = [result_row(shipped, sha256_file(shipped), 1.25), result_row(shipped, "another", 7.75)]
+    rows = [result_row(shipped, sha256_file(shipped), (1.25, 2.5)), result_row(shipped, "another", (7.75,))]
     write_results(tmp_path / "results.json", rows)
     assert model_card.main(["nano", "--results", str(tmp_path / "results.json")]) == 0
     text = (weights / "nano.md").read_text()
     assert "| teddy | noc | 1.25 | 9.00 | 5.00 | 4.00 |" in text
-    assert "| mean of 1 | | 1.25 |" in text
+    assert "| mean of 2, pairs | as above | 1.88 | 9.00 |" in text
     assert "7.75" not in text
     assert shipped_problems(shipped) == []
 
