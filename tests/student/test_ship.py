@@ -11,6 +11,7 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -18,6 +19,8 @@ from deploy import models
 from deploy.results import ImageAccuracy, ModelFacts, Place, make_row, write_results
 from stereo.artifacts import sha256_file
 from stereo.errors import UserError
+from stereo.label_set import LabelledFrame
+from stereo.label_set_writer import LabelSetWriter
 from student import model_card, ship
 from student.checkpoint import read_metadata, save_student
 from student.model_card import card_text, read_card
@@ -197,6 +200,62 @@ def test_every_shipped_student_may_ship(path: Path) -> None:
 def test_every_card_has_its_weights() -> None:
     cards = {path.stem for path in (ROOT / "student" / "weights").glob("*.md")}
     assert cards == {path.stem for path in SHIPPED}
+
+
+def test_what_it_started_from_is_told_and_judged_too(tmp_path: Path, weights: Path, textures: Path) -> None:
+    parent = save_student(build_student("tiny", max_disp=64), tmp_path / "parent.safetensors", training={"steps": 7})
+    record = training(textures, made_from={str(parent): sha256_file(parent)})
+    record["config"]["init"] = str(parent)
+    shipped = ship.ship(trained(tmp_path, record), "nano", trained_on=None, licences={})
+    start = read_metadata(shipped)["training"]["started_from"]
+    assert start == {"name": parent.name, "sha256": sha256_file(parent), "training": {"steps": 7}}
+    assert (
+        f"started from the weights parent.safetensors (sha256 {start['sha256']})" in (weights / "nano.md").read_text()
+    )
+
+    save_student(build_student("tiny", max_disp=64), parent, training={"steps": 8})
+    with pytest.raises(UserError, match="is not the file that the training started from"):
+        ship.ship(trained(tmp_path, record), "nano", trained_on=None, licences={})
+    save_student(build_student("tiny", max_disp=64), parent, training={"labels": ["/data/kitti"]})
+    record["made_from"] = {str(parent): sha256_file(parent)}
+    with pytest.raises(UserError, match="the licence of kitti does not allow"):
+        ship.ship(trained(tmp_path, record), "nano", trained_on=None, licences={})
+
+
+def label_set(folder: Path, *, source: str, teacher: str) -> Path:
+    """A label set of one frame."""
+    identity = {"source": {"kind": "folder", "path": source}, "teacher": {"name": "onnx", "network": teacher}}
+    writer = LabelSetWriter(folder, identity=identity, max_disp=64)
+    view = np.zeros((64, 96, 3), np.uint8)
+    plane = np.ones((64, 96), np.float32)
+    writer.add(0, LabelledFrame("000000", view, view, plane, plane))
+    writer.finish()
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("source", "teacher", "licences", "told"),
+    [
+        ("/data/own", "mine", {}, "the licence of this label set is not told"),
+        ("/data/kitti/seq_1", "mine", {"set": "MIT"}, "the licence of kitti does not allow"),
+        ("/data/own", "hitnet_eth3d", {"set": "MIT"}, "the licence of eth3d does not allow"),
+        ("/data/own", "mine", {"set": "MIT"}, None),
+    ],
+)
+def test_label_sets_need_a_licence_that_allows_it(
+    tmp_path: Path, weights: Path, textures: Path, source: str, teacher: str, licences: dict[str, str], told: str | None
+) -> None:
+    record = training(textures)
+    record["config"]["data"]["labels"] = [str(label_set(tmp_path / "set", source=source, teacher=teacher))]
+    student = trained(tmp_path, record)
+    if told is not None:
+        with pytest.raises(UserError, match=told):
+            ship.ship(student, "nano", trained_on=None, licences=licences)
+        assert not weights.exists()
+        return
+    shipped = ship.ship(student, "nano", trained_on=None, licences=licences)
+    assert "pseudo-labels set of the teacher mine, licence: MIT" in (weights / "nano.md").read_text()
+    assert shipped_problems(shipped) == []
 
 
 def test_text_follows_from_the_record(tmp_path: Path, weights: Path, textures: Path) -> None:
