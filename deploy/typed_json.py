@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import types
 import typing
@@ -43,6 +44,12 @@ def parse(kind: Any, value: Any, *, where: str) -> Any:
     raise UserError(f"expected {expected}, found {value!r:.60}", where=where, fix="measure again")
 
 
+@functools.cache
+def _hints(kind: Any) -> dict[str, Any]:
+    """A benchmark's results hold thousands of objects of one kind: its hints are made out once."""
+    return typing.get_type_hints(kind)
+
+
 def _parse_dataclass(kind: Any, value: Any, *, where: str) -> Any:
     if not isinstance(value, dict):
         raise UserError(f"expected the fields of a {kind.__name__}, found {value!r:.60}", where=where)
@@ -50,7 +57,7 @@ def _parse_dataclass(kind: Any, value: Any, *, where: str) -> Any:
     for name in value:
         if name not in known:
             raise UserError(f"unknown field '{name}'", where=where, fix="measure again with this version")
-    hints = typing.get_type_hints(kind)
+    hints = _hints(kind)
     missing = [name for name, item in known.items() if name not in value
                and item.default is dataclasses.MISSING and item.default_factory is dataclasses.MISSING]  # fmt: skip
     if missing:

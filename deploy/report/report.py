@@ -10,7 +10,7 @@ import base64
 import hashlib
 import itertools
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from deploy.report.spreadsheet import spreadsheet
 from deploy.report.tables import image_cells, key_of, main_line
 from deploy.report.text import label, number, place, size
 from deploy.report.verdict import verdict
-from deploy.results import read_all
+from deploy.results import ImageAccuracy, read_all
 from deploy.summary import METRICS
 from stereo.artifacts import write_bytes
 from stereo.errors import UserError, require
@@ -32,6 +32,8 @@ from stereo.pictures import ERROR_COLOURS, ERROR_STEPS_PX, MISSING_COLOUR
 
 INSTALL = "pip install 'stereodistill[report]'"
 TEMPLATES = Path(__file__).parent
+# A page of a benchmark's thousands of images would not open; results.json holds them all.
+IMAGES_LISTED = 100
 
 
 def report(config: ReportConfig) -> Path:
@@ -117,13 +119,31 @@ def device_view(device: str, entries: Sequence[Entry], found: dict[str, list[tup
 
 
 def per_image(entries: Sequence[Entry], found: dict[str, list[tuple[str, str]]]) -> list[dict[str, Any]]:
-    """Per dataset, a table of every image's errors: a line for each image, a column for each entry."""
+    """Per dataset, a table of its images' errors: a line for each image, a column for each entry."""
     tables = []
     for index, (dataset, images) in enumerate(found.items()):
-        scored = [entry for entry in entries if entry.accuracy(dataset)]
-        lines = [(key, image_cells(key, scored, dataset, index)) for key in images]
-        tables.append({"index": index, "name": dataset, "entries": scored, "lines": lines})
+        known = {
+            entry.number: {(item.image, item.mask): item for item in accuracy}
+            for entry in entries
+            if (accuracy := entry.accuracy(dataset))
+        }
+        scored = [entry for entry in entries if entry.number in known]
+        lines = [(key, image_cells(key, scored, known, index)) for key in worst(images, known.values())]
+        tables.append({"index": index, "name": dataset, "entries": scored, "lines": lines, "images": len(images)})
     return tables
+
+
+def worst(
+    images: Sequence[tuple[str, str]], known: Iterable[Mapping[tuple[str, str], ImageAccuracy]]
+) -> list[tuple[str, str]]:
+    """All images where they are few, else those with the largest EPE of any entry, the worst first."""
+    if len(images) <= IMAGES_LISTED:
+        return list(images)
+    errors = dict.fromkeys(images, 0.0)
+    for accuracy in known:
+        for key, item in accuracy.items():
+            errors[key] = max(errors[key], float("inf") if item.epe_px is None else item.epe_px)
+    return sorted(images, key=lambda key: -errors[key])[:IMAGES_LISTED]
 
 
 def error_classes() -> list[tuple[str, str]]:

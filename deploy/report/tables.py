@@ -5,7 +5,7 @@ One cell can hold several texts, one for each (dataset, metric) that the reader 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from deploy.report.entries import Entry
@@ -133,13 +133,19 @@ def pixels_note(entry: Entry, dataset: str) -> str:
     return "EPE over the pixels with a prediction only, bad-x and D1 count the others as bad"
 
 
-def image_cells(key: tuple[str, str], entries: Sequence[Entry], dataset: str, index: int) -> list[Cell]:
-    """Errors of one (image, mask) of a dataset, one cell for each entry."""
-    found = []
-    for entry in entries:
-        known = {(item.image, item.mask): item for item in entry.accuracy(dataset)}
-        found.append(image_cell(known.get(key), index, key, entry))
-    return found
+def image_cells(
+    key: tuple[str, str],
+    entries: Sequence[Entry],
+    known: Mapping[int, Mapping[tuple[str, str], ImageAccuracy]],
+    index: int,
+) -> list[Cell]:
+    """Errors of one (image, mask) of a dataset, one cell for each entry.
+
+    Args:
+        known: entry's number → (image, mask) → its errors on that dataset.
+        index: of the dataset.
+    """
+    return [image_cell(known[entry.number].get(key), index, key, entry) for entry in entries]
 
 
 def image_cell(item: ImageAccuracy | None, index: int, key: tuple[str, str], entry: Entry) -> Cell:

@@ -7,6 +7,7 @@ import csv
 import dataclasses
 import hashlib
 import io
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -192,3 +193,20 @@ def test_from_profile_and_evaluate_to_the_three_files(
     (line,) = csv.DictReader(io.StringIO((tmp_path / "results.csv").read_text(encoding="utf-8")))
     assert float(line["p50_ms"]) > 0
     assert float(line["epe_px"]) > 0
+
+
+def test_of_thousands_of_images_the_worst_are_listed(
+    make_row: Callable[..., ResultRow], parse_page: Callable[[str], Any]
+) -> None:
+    """The page stays small; the average is still one of all."""
+    first, second = [1.0] * 4000, [1.0] * 4000
+    first[1234], second[77], second[78] = 9.0, 8.0, None
+    rows = [make_row(epe=first), make_row(precision="int8", epe=second)]
+    rendered = page("many", make_entries(rows))
+    text = parse_page(rendered).text
+    assert "the 100 worst of 4000 images, by EPE" in text
+    listed = re.findall(r'<td class="name">(image \d+)<', rendered)
+    assert len(listed) == 100
+    assert listed[:3] == ["image 78", "image 1234", "image 77"]
+    assert "averaged over 4000 images" in text
+    assert len(page("few", make_entries(rows[:1]))) < len(page("few", make_entries([make_row(epe=first[:5])]))) + 2e5
