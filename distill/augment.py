@@ -14,6 +14,7 @@ import torch
 from torch.nn import functional
 
 from distill.photometry import Draw, PhotometricOptions, on_device, photometry
+from distill.scene_device import gathers
 
 # Neighbouring disparities that differ by more belong to two surfaces: nothing lies between them.
 SAME_SURFACE_PX = 1.0
@@ -102,7 +103,7 @@ def unlevel(right: torch.Tensor, draw: Draw, options: AugmentOptions) -> torch.T
     limit = options.uneven_px * chosen * (2 * draw(2, pairs) - 1) / 2
     across = torch.linspace(-1, 1, width, device=right.device)
     shift = limit[0, :, None] + limit[1, :, None] * across
-    moved = torch.nonzero(chosen).view(-1)
+    moved = torch.nonzero(chosen).view(-1) if gathers(right.device) else torch.arange(pairs, device=right.device)
     if not len(moved):
         return right
     y = torch.arange(height, device=right.device)[:, None] + shift[moved, None, :]

@@ -10,6 +10,8 @@ import dataclasses
 
 import torch
 
+from distill.scene_device import gathers
+
 
 @dataclasses.dataclass(frozen=True)
 class PhotometricOptions:
@@ -70,22 +72,32 @@ def photometry(
     options = options or PhotometricOptions()
     generator = on_device(generator, left.device)
     pairs, channels = left.shape[:2]
-    # (2, B, C, H, W): the eyes first.
-    eyes = torch.stack([left, right]).mul_(1 / 255).clamp_(1e-4, 1)
-    eyes = recolor(eyes, generator, options)
-    uniform = Draw(generator, eyes.device)
+    uniform = Draw(generator, left.device)
+    keep, weights = colourfulness(uniform, pairs, options)
     # The lens and the exposure act on light, the gamma on what the sensor made of it.
     exposure = options.exposure * uniform.normal(1, pairs) + options.exposure_between * uniform.normal(2, pairs)
     white = options.white_between * uniform.normal(2, pairs, channels)
     gain = torch.exp2(exposure[..., None] + white)[..., None, None]
     gamma = torch.exp2(options.gamma * uniform.normal(1, pairs) + options.gamma_between * uniform.normal(2, pairs))
-    eyes = eyes.log_().mul_(gamma[..., None, None, None]).exp_()
-    eyes.mul_(gain * vignette(eyes, uniform, options.vignette))
-    eyes = soften(eyes, uniform(1, pairs) * options.blur + uniform(2, pairs) * 0.2 * options.blur)
-    if options.noise > 0:
-        add_noise(eyes, on_device(grain or generator, eyes.device), uniform(1, pairs) ** 2 * options.noise / 255)
-    eyes = eyes.mul_(255).round_().clamp_(0, 255)
-    return eyes[0], eyes[1]
+    gain = gain * vignette(left, uniform, options.vignette)
+    blur = uniform(1, pairs) * options.blur + uniform(2, pairs) * 0.2 * options.blur
+    noise = uniform(1, pairs) ** 2 * options.noise / 255
+    grain = on_device(grain or generator, left.device)
+    result = torch.empty(2, *left.shape, device=left.device)
+    # A pair at a time stays in the cache of a CPU.
+    step = 1 if gathers(left.device) else max(1, pairs)
+    for first in range(0, pairs, step):
+        some = slice(first, first + step)
+        # (2, B, C, H, W): the eyes first.
+        eyes = torch.stack([left[some], right[some]]).mul_(1 / 255).clamp_(1e-4, 1)
+        eyes = recolor(eyes, keep[some], weights[some])
+        eyes = eyes.log_().mul_(gamma[:, some, None, None, None]).exp_().mul_(gain[:, some])
+        eyes = soften(eyes, blur[:, some])
+        if options.noise > 0:
+            add_noise(eyes, grain, noise[:, some])
+        torch.round(eyes.mul_(255), out=result[:, some])
+    result.clamp_(0, 255)
+    return result[0], result[1]
 
 
 class Draw:
@@ -101,27 +113,29 @@ class Draw:
         return torch.randn(shape, generator=self.generator, device=self.device)
 
 
-def recolor(eyes: torch.Tensor, generator: torch.Generator, options: PhotometricOptions) -> torch.Tensor:
-    """Change colourfulness, or take the colour away; (2, B, 3, H, W) in [0, 1]."""
-    uniform = Draw(generator, eyes.device)
-    pairs = eyes.shape[1]
+def colourfulness(uniform: Draw, pairs: int, options: PhotometricOptions) -> tuple[torch.Tensor, torch.Tensor]:
+    """Share of their colour that pairs keep (B,), 0 for none, and weights of the channels in their gray (B, 3)."""
     keep = 1 + options.saturation * (2 * uniform(pairs) - 1)
     gray = uniform(pairs) < options.gray_share
-    keep = torch.where(gray, 0.0, keep)
     # A sensor without colour filters weighs the channels in its own way.
     weights = uniform(pairs, 3) + 0.15
     weights = torch.where(gray[:, None], weights / weights.sum(1, keepdim=True), torch.full_like(weights, 1 / 3))
+    return torch.where(gray, 0.0, keep), weights
+
+
+def recolor(eyes: torch.Tensor, keep: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    """Change colourfulness, or take the colour away; (2, B, 3, H, W) in [0, 1]."""
     luma = (eyes * weights[:, :, None, None]).sum(2, keepdim=True)
     return torch.lerp(luma, eyes, keep[None, :, None, None, None]).clamp_(1e-4, 1)
 
 
-def vignette(eyes: torch.Tensor, uniform: Draw, strength: float) -> torch.Tensor:
-    """Fall-off of light towards the corners, (2, B, 1, H, W)."""
-    pairs, (height, width) = eyes.shape[1], eyes.shape[-2:]
+def vignette(images: torch.Tensor, uniform: Draw, strength: float) -> torch.Tensor:
+    """Fall-off of light towards the corners (2, B, 1, H, W) for images (B, 3, H, W) of either eye."""
+    pairs, (height, width) = len(images), images.shape[-2:]
     shape = (2, pairs, 1, 1, 1)
     centre_y, centre_x = ((uniform(*shape) - 0.5) * 0.3 for _ in range(2))
-    y = torch.linspace(-1, 1, height, device=eyes.device).view(1, 1, 1, -1, 1) - centre_y
-    x = torch.linspace(-1, 1, width, device=eyes.device) - centre_x
+    y = torch.linspace(-1, 1, height, device=images.device).view(1, 1, 1, -1, 1) - centre_y
+    x = torch.linspace(-1, 1, width, device=images.device) - centre_x
     loss = strength * uniform(1, pairs, 1, 1, 1) ** 2 * (0.8 + 0.4 * uniform(*shape)) / 2
     return (1 - loss * (y * y + x * x)).clamp_(0.1, 1)
 

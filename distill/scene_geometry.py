@@ -21,7 +21,7 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 FLAT, QUADRIC, WAVY = 0, 1, 2
-WAVES = 3
+WAVES = 2
 
 
 @dataclasses.dataclass

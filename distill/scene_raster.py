@@ -29,6 +29,8 @@ from distill.scene_geometry import FLAT, QUADRIC, Items, Surfaces
 from distill.scene_textures import Bank
 
 SMALLEST_WINDOW = 16
+# Above this extent a window's pixels cost more than another group of windows does.
+FINE_WINDOW = 64
 # Which half of a 64-bit integer in memory is the less significant one.
 LOW = 0 if sys.byteorder == "little" else 1
 
@@ -62,8 +64,10 @@ class Cast:
 
 
 def rounded_up(extent: np.ndarray, limit: int) -> np.ndarray:
-    """Window sizes rounded up to powers of two, so that many windows share a size."""
-    return np.minimum(2 ** np.ceil(np.log2(np.maximum(extent, SMALLEST_WINDOW))).astype(np.int64), limit)
+    """Window sizes rounded up to powers of two, large ones to 1.5 times those too: many windows share a size."""
+    power = 2 ** np.ceil(np.log2(np.maximum(extent, SMALLEST_WINDOW))).astype(np.int64)
+    less = power * 3 // 4
+    return np.minimum(np.where((extent <= less) & (less > FINE_WINDOW), less, power), limit)
 
 
 def cast(

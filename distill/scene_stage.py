@@ -13,7 +13,7 @@ from distill.scene_textures import Bank
 
 # Disparity of the backdrop "at infinity": below what any file format or metric resolves.
 SKY_DISPARITY_PX = 1e-4
-STAGES = {"street": 0.26, "room": 0.32, "wall": 0.34, "sky": 0.08}
+STAGES = {"street": 0.31, "room": 0.29, "wall": 0.32, "sky": 0.08}
 
 
 @dataclasses.dataclass
@@ -92,16 +92,23 @@ def ground(scene: Scene, nearest: float) -> Floor:
     return Floor(height, rotation[0, 2])
 
 
-def side_walls(scene: Scene, height: float) -> None:
-    """Walls along the way of sight at either side or both, and perhaps a ceiling."""
+def side_walls(scene: Scene, height: float, *, indoors: bool) -> None:
+    """Walls along the way of sight at either side or both; indoors without end and perhaps with a ceiling."""
     rng = scene.rng
     for sign in (-1.0, 1.0):
         if rng.random() < 0.3:
             continue
         distance = height * 2 ** rng.uniform(0, 3)
         depth = distance * scene.focal / scene.size[1] * 2.5
-        scene.endless(WALL, depth, (sign * distance, 0.0, 0.0), pose(np.pi / 2 + rng.normal(0, 0.15), 0.0))
-    if rng.random() < 0.3:
+        turn = pose(np.pi / 2 + rng.normal(0, 0.15), 0.0)
+        if indoors:
+            scene.endless(WALL, depth, (sign * distance, 0.0, 0.0), turn)
+            continue
+        top = height * 2 ** rng.uniform(-1, 3)
+        centre = np.array([[sign * distance, height - top, 0.0]])
+        thing = scene.new_things(np.array([depth]), WALL)
+        scene.parts.append(flat(zeros(1), thing, centre, turn, np.array([[100 * distance, top]])))
+    if indoors and rng.random() < 0.3:
         above = height * 2 ** rng.uniform(0, 2)
         depth = above * scene.focal / scene.size[0] * 3
         scene.endless(WALL, depth, (0.0, -above, 0.0), pose(0.0, np.pi / 2))
@@ -125,11 +132,11 @@ def stage(scene: Scene) -> tuple[float, Floor | None]:
     if kind == "room":
         far = scene.largest * rng.uniform(0.1, 0.5)
         backdrop(scene, far, tilt=0.4)
-        side_walls(scene, floor.height)
+        side_walls(scene, floor.height, indoors=True)
         return far, floor
     far = scene.largest * rng.uniform(0.01, 0.15)
-    if rng.random() < 0.5:
+    if rng.random() < 0.35:
         backdrop(scene, far, tilt=0.0)
     if rng.random() < 0.5:
-        side_walls(scene, floor.height)
+        side_walls(scene, floor.height, indoors=False)
     return far, floor
