@@ -22,8 +22,8 @@ from deploy.summary import METRICS, mean_of
 from deploy.terminal_table import print_table
 from stereo.errors import UserError
 from stereo.pair import StereoPair
-from stereo.progress import Ticker, progress
-from stereo.truth_set import TruthSet, open_truth_set
+from stereo.progress import progress
+from stereo.truth_set import TruthSet, open_truth_set, stamp_of
 
 # What a killed process can lose.
 KEEP_EVERY_S = 60.0
@@ -59,9 +59,9 @@ def evaluate(config: EvaluateConfig) -> Path:
     for job in jobs:
         title = f"{job.variant}, {job.runtime} {job.precision_hint}"
         folder = PictureFolder(out, counting.name) if config.pictures else None
-        with opened(job, fixed_size=False) as item, progress(title, len(truth), unit="images") as ticker:
+        with opened(job, fixed_size=False) as item:
             scores = Scores(item.runner, item.model, counting, pictures=folder, shown=shown)
-            rows += score_all(scores, truth, out, ticker)
+            rows += score_all(scores, truth, out, title=title)
     say_fits(rows)
     print_accuracy(rows)
     return out
@@ -73,20 +73,29 @@ def counting_of(truth: TruthSet, config: EvaluateConfig) -> Counting:
     return Counting(config.dataset or truth.name, truth.masks, limit, truth.benchmark, truth.split or None)
 
 
-def score_all(scores: Scores, truth: TruthSet, out: Path, ticker: Ticker) -> list[ResultRow]:
+def score_all(scores: Scores, truth: TruthSet, out: Path, *, title: str) -> list[ResultRow]:
     """Evaluate all pairs and add the rows to the results file; where the work stops, those of the finished images.
+
+    What stopped before is continued, where model, place, program and the files of a pair are still the same.
 
     Raises:
         UserError: a pair is unreadable, or no pixel counts.
     """
+    limit = scores.counting.max_disp
+    stamps = {each.name: f"{stamp_of(each)} {limit or 'all'}" for each in truth.files}
+    finished = frozenset(scores.take_up(read_results(out), stamps) if out.exists() else ())
+    if finished:
+        log.info("%s: continues after %d finished images", out, len(finished))
+    left = [files for files in truth.files if files.name not in finished]
     kept_at = time.monotonic()
     try:
-        for pair in truth:
-            scores.add(pair)
-            ticker.advance()
-            if time.monotonic() - kept_at > KEEP_EVERY_S and scores.counted:
-                update_results(out, scores.rows(of_images=len(truth)), unfinished=True)
-                kept_at = time.monotonic()
+        with progress(title, len(left), unit="images") as ticker:
+            for files in left:
+                scores.add(truth.read(files), stamp=stamps[files.name])
+                ticker.advance()
+                if time.monotonic() - kept_at > KEEP_EVERY_S and scores.counted:
+                    update_results(out, scores.rows(of_images=len(truth)), unfinished=True)
+                    kept_at = time.monotonic()
     except BaseException:
         if scores.counted:
             update_results(out, scores.rows(of_images=len(truth)), unfinished=True)

@@ -65,6 +65,7 @@ class ImageAccuracy:
         nonfinite_pixels: NaN or infinite values that a network put out, None for methods that leave pixels open.
         benchmark: such as "KITTI 2015", whose protocol tells how images' numbers become one; None for other data.
         split: of the benchmark, such as "training".
+        stamp: of its files and the limit of disparity, so that interrupted work continues only what would be the same.
     """
 
     dataset: str
@@ -85,6 +86,7 @@ class ImageAccuracy:
     nonfinite_pixels: int | None = None
     benchmark: str | None = None
     split: str | None = None
+    stamp: str | None = None
 
 
 @dataclass(frozen=True)
@@ -154,6 +156,7 @@ class ResultRow:
         kind: "measured" on the device, or "estimated" from something else.
         accuracy: one entry per image, empty when not evaluated.
         problems: what a reader must know before trusting the numbers.
+        of_images: how many images there were to evaluate, where the work stopped before the last; None when it did not.
     """
 
     model: ModelFacts
@@ -164,6 +167,7 @@ class ResultRow:
     accuracy: tuple[ImageAccuracy, ...] = ()
     pictures: tuple[Pictures, ...] = ()
     problems: tuple[str, ...] = ()
+    of_images: int | None = None
     commit: str | None = None
     tools: dict[str, str] = field(default_factory=dict)
     command: str = ""

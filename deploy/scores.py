@@ -6,8 +6,9 @@ Numbers are per image; `deploy.summary` makes one of them, by the protocol of th
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from deploy.opening import place_of
 from deploy.result_pictures import PictureFolder
@@ -75,8 +76,46 @@ class Scores:
         self._saved: list[Pictures] = []
         self.images = 0
 
-    def add(self, pair: StereoPair) -> None:
+    def take_up(self, rows: Sequence[ResultRow], stamps: Mapping[str, str]) -> list[str]:
+        """Take over the finished images of interrupted work that would come out alike now. Returns their names.
+
+        Args:
+            rows: of the results file.
+            stamps: image → what its `stamp` must be.
+        """
+        now = self._row(())
+        alike = [
+            row
+            for row in rows
+            if row.of_images
+            and row.accuracy
+            and (row.model, row.place, row.commit, row.tools) == (now.model, now.place, now.commit, now.tools)
+        ]
+        found: dict[MaskChoice, ResultRow] = {}
+        for mask in self.counting.masks:
+            of_mask = [row for row in alike if row.accuracy[0].dataset == self.counting.dataset(mask)]
+            if not of_mask:
+                return []
+            found[mask] = max(of_mask, key=lambda row: len(row.accuracy))
+        finished = [
+            {entry.image: entry for entry in row.accuracy if entry.stamp and entry.stamp == stamps.get(entry.image)}
+            for row in found.values()
+        ]
+        # Under a mask that counts none of its pixels an image has no entry: it is run again, which settles that.
+        names = [name for name in finished[0] if all(name in entries for entries in finished)]
+        for mask, entries in zip(found, finished, strict=True):
+            self._accuracy[mask] += [entries[name] for name in names]
+        pictures = next(iter(found.values())).pictures
+        if self._pictures is not None:
+            self._saved += [each for each in pictures if each.image in names]
+        self.images = len(names)
+        return names
+
+    def add(self, pair: StereoPair, *, stamp: str | None = None) -> None:
         """Run one pair and count its errors.
+
+        Args:
+            stamp: what its entries carry; see `take_up`.
 
         Raises:
             UserError: the pair has no truth, or the network put out something else than a disparity map.
@@ -85,7 +124,7 @@ class Scores:
             raise UserError("has no true disparity to evaluate against", where=pair.name)
         prediction = run_pair(self.method, pair)
         counted: dict[MaskChoice, ImageAccuracy | None] = {
-            mask: self._count(prediction, pair, mask) for mask in self.counting.masks
+            mask: self._count(prediction, pair, mask, stamp) for mask in self.counting.masks
         }
         if self._pictures is not None and (self._shown is None or pair.name in self._shown):
             runtime, hint = self.method.runtime, self.method.precision_hint
@@ -99,7 +138,9 @@ class Scores:
                 self._accuracy[mask].append(entry)
         self.images += 1
 
-    def _count(self, prediction: Prediction, pair: StereoPair, mask: MaskChoice) -> ImageAccuracy | None:
+    def _count(
+        self, prediction: Prediction, pair: StereoPair, mask: MaskChoice, stamp: str | None
+    ) -> ImageAccuracy | None:
         """Errors under one mask; None where no pixel counts."""
         assert pair.disparity is not None
         try:
@@ -122,6 +163,7 @@ class Scores:
             nonfinite_pixels=prediction.nonfinite_pixels,
             benchmark=self.counting.benchmark,
             split=self.counting.split,
+            stamp=stamp,
             **fields,
         )
 
@@ -143,15 +185,18 @@ class Scores:
             raise UserError("no pixel of any image has truth that counts", where=self.counting.name,
                             fix="check the truth's scale, its mask and --max-disp")  # fmt: skip
         stopped = () if of_images is None else (f"stopped after {self.images} of {of_images} images",)
-        place = place_of(self.method, None if isinstance(self.method, NativeMethod) else self.method.input_size)
         rows = []
         for mask, accuracy in self._accuracy.items():
             problems = (*stopped, *left_out_problems(self._left_out[mask]), *nonfinite_problems(accuracy))
             # The pictures are of all pixels: with the first row they are in a report once.
             pictures = () if rows else tuple(self._saved)
             if accuracy:
-                rows.append(make_row(self.model, place, accuracy=tuple(accuracy), pictures=pictures, problems=problems))
+                rows.append(self._row(accuracy, pictures=pictures, problems=problems, of_images=of_images))
         return rows
+
+    def _row(self, accuracy: Sequence[ImageAccuracy], **measured: Any) -> ResultRow:
+        place = place_of(self.method, None if isinstance(self.method, NativeMethod) else self.method.input_size)
+        return make_row(self.model, place, accuracy=tuple(accuracy), **measured)
 
 
 def left_out_problems(images: Sequence[str]) -> tuple[str, ...]:

@@ -14,6 +14,7 @@ from typing import Literal
 
 import numpy as np
 
+from stereo.artifacts import sha256_bytes
 from stereo.benchmark_files import LAYOUTS, PairFiles, Split
 from stereo.disparity_files import read_disparity, read_fsd_png, read_kitti_png, read_pfm
 from stereo.errors import UserError
@@ -59,7 +60,11 @@ class TruthSet:
         Raises:
             UserError: a file is unreadable, or sizes differ.
         """
-        return (read_truth_pair(each, self.layout) for each in self.files)
+        return map(self.read, self.files)
+
+    def read(self, files: PairFiles) -> StereoPair:
+        """Read one pair of `files`. Raises UserError as iterating does."""
+        return read_truth_pair(files, self.layout)
 
     @property
     def protocol(self) -> Protocol:
@@ -187,6 +192,13 @@ def check_files(path: Path, benchmark: str, files: Sequence[PairFiles]) -> None:
             kind = "pairs" if benchmark == "pairs" else f"pairs of {benchmark}"
             raise UserError(f"no {what} for {len(missing)} of {len(files)} {kind}, first {missing[0]}", where=path,
                             fix="complete the download, or choose a part that has truth")  # fmt: skip
+
+
+def stamp_of(files: PairFiles) -> str:
+    """Changes when one of the files of a pair is another or was written again."""
+    paths = (files.left, files.right, files.truth, files.noc)
+    stats = [(str(path), path.stat()) for path in paths if path is not None]
+    return sha256_bytes(repr([(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats]).encode())[:16]
 
 
 def read_truth_pair(files: PairFiles, layout: str) -> StereoPair:

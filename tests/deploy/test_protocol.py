@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,14 +17,13 @@ from deploy.config import EvaluateConfig, ReportConfig
 from deploy.evaluate import counting_of, evaluate, score_all
 from deploy.report.entries import make_entries
 from deploy.report.report import report
-from deploy.results import ModelFacts, ResultRow, read_results
+from deploy.results import ModelFacts, ResultRow, read_results, write_results
 from deploy.runners.protocol import NativeMethod
 from deploy.scores import Scores
 from deploy.summary import METRICS, mean_of
 from stereo.cli import main
 from stereo.errors import UserError
 from stereo.pair import StereoPair
-from stereo.progress import Ticker
 from stereo.truth_set import open_truth_set
 
 # Truths: 10 20 30 40 | 50 100 200 -, and 8 - - - | - - - 16. The pixel with truth 50 is occluded.
@@ -90,7 +90,7 @@ def scored(folder: Path, out: Path, **options: Any) -> list[ResultRow]:
     truth = open_truth_set(folder, images=options.pop("images", 0))
     counting = counting_of(truth, EvaluateConfig(["none"], data=str(folder), out=str(out), **options))
     scores = Scores(known_method(), ModelFacts("known"), counting)
-    return score_all(scores, truth, out, Ticker("known", len(truth), "images", None))
+    return score_all(scores, truth, out, title="known")
 
 
 def test_the_sums_of_this_file_by_hand() -> None:
@@ -154,10 +154,10 @@ def test_what_was_finished_is_kept(tmp_path: Path, tiny_benchmarks: Any, monkeyp
     complete = scored(folder, out)
     real, calls = verb.Scores.add, iter(range(9))
 
-    def interrupted(self: Scores, pair: StereoPair) -> None:
+    def interrupted(self: Scores, pair: StereoPair, **options: Any) -> None:
         if next(calls) == 1:
             raise KeyboardInterrupt
-        real(self, pair)
+        real(self, pair, **options)
 
     monkeypatch.setattr(verb.Scores, "add", interrupted)
     with pytest.raises(KeyboardInterrupt):
@@ -176,6 +176,42 @@ def test_what_was_finished_is_kept(tmp_path: Path, tiny_benchmarks: Any, monkeyp
     assert [len(row.accuracy) for row in read_results(out)] == [2, 2]
 
 
+@pytest.mark.parametrize(("change", "again"), [("nothing", 1), ("limit", 2), ("file", 2), ("precision", 2)])
+def test_interrupted_work_is_continued_where_it_would_come_out_alike(
+    tmp_path: Path, tiny_benchmarks: Any, monkeypatch: pytest.MonkeyPatch, change: str, again: int
+) -> None:
+    folder, out = tiny_benchmarks.write("kitti2015", tmp_path / "toy"), tmp_path / "r.json"
+    (folder / "training/image_3/000001_10.png").write_bytes(b"broken")
+    with pytest.raises(UserError, match="000001_10"):
+        scored(folder, out)
+    tiny_benchmarks.kitti2015(folder, 1)
+    run: list[str] = []
+    real = verb.Scores.add
+
+    def counted(self: Scores, pair: StereoPair, **options: Any) -> None:
+        run.append(pair.name)
+        real(self, pair, **options)
+
+    monkeypatch.setattr(verb.Scores, "add", counted)
+    if change == "file":
+        os.utime(folder / "training/disp_noc_0/000000_10.png", ns=(1, 1))
+    if change == "precision":
+        rows = [dataclasses.replace(row, place=dataclasses.replace(row.place, threads=2)) for row in read_results(out)]
+        write_results(out, rows)
+    rows = scored(folder, out, **({"max_disp": 150.0} if change == "limit" else {}))
+    assert len(run) == again
+    if change != "limit":
+        for row in rows:
+            expected = EXPECTED["kitti2015"][row.accuracy[0].dataset][1]
+            assert {metric: mean_of(row.accuracy, metric) for metric in METRICS} == pytest.approx(expected)
+            assert [entry.image for entry in row.accuracy] == ["000000_10", "000001_10"]
+            assert (row.of_images, row.problems) == (None, ())
+    if change == "nothing":
+        assert [row.of_images for row in read_results(out)] == [None, None]
+        scored(folder, out)
+        assert len(run) == 3, "complete work is done again when asked for"
+
+
 def test_long_work_is_kept_now_and_then(tmp_path: Path, tiny_benchmarks: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """A killed process loses what it did since; here it saves after every image."""
     folder, out = tiny_benchmarks.write("kitti2015", tmp_path / "toy"), tmp_path / "r.json"
@@ -183,9 +219,9 @@ def test_long_work_is_kept_now_and_then(tmp_path: Path, tiny_benchmarks: Any, mo
     seen: list[list[int]] = []
     real = verb.Scores.add
 
-    def looks(self: Scores, pair: StereoPair) -> None:
+    def looks(self: Scores, pair: StereoPair, **options: Any) -> None:
         seen.append([len(row.accuracy) for row in read_results(out)] if out.exists() else [])
-        real(self, pair)
+        real(self, pair, **options)
 
     monkeypatch.setattr(verb.Scores, "add", looks)
     scored(folder, out)
@@ -213,7 +249,7 @@ def test_pairs_do_not_pile_up(tmp_path: Path, tiny_benchmarks: Any) -> None:
     truth = dataclasses.replace(truth, files=truth.files * 5, of_all=10)
     scores = Scores(NativeMethod(predict, "numpy", "2", "f32", 1), ModelFacts("zero"), counting_of(
         truth, EvaluateConfig(["none"], data=str(folder), out="r.json")))  # fmt: skip
-    score_all(scores, truth, tmp_path / "r.json", Ticker("zero", 10, "images", None))
+    score_all(scores, truth, tmp_path / "r.json", title="zero")
     assert len(alive) == 10
     # The loop's own name holds one while the next is read.
     assert most <= 2
