@@ -176,6 +176,17 @@ def test_what_was_finished_is_kept(tmp_path: Path, tiny_benchmarks: Any, monkeyp
     assert [len(row.accuracy) for row in read_results(out)] == [2, 2]
 
 
+def test_another_limit_on_own_pairs_continues_nothing(tmp_path: Path, tiny_benchmarks: Any) -> None:
+    """Their name does not tell the limit, so the stamp must."""
+    folder, out = tiny_benchmarks.write("pairs", tmp_path / "toy"), tmp_path / "r.json"
+    (folder / "b/right.png").write_bytes(b"broken")
+    with pytest.raises(UserError):
+        scored(folder, out)
+    tiny_benchmarks.pairs(folder, 1)
+    (row,) = scored(folder, out, max_disp=150.0)
+    assert [entry.mask for entry in row.accuracy] == ["noc, disparity < 150", "all, disparity < 150"]
+
+
 @pytest.mark.parametrize(("change", "again"), [("nothing", 1), ("limit", 2), ("file", 2), ("precision", 2)])
 def test_interrupted_work_is_continued_where_it_would_come_out_alike(
     tmp_path: Path, tiny_benchmarks: Any, monkeypatch: pytest.MonkeyPatch, change: str, again: int
