@@ -165,14 +165,16 @@ def resume(options: argparse.Namespace) -> dict[str, Any]:
         task, teacher = constant_task(out, options.frames + 8, (48, 64))
         make_up_set(out, task, options.frames, 32)
         journal_mb = (out / JOURNAL_NAME).stat().st_size / 1e6
-        start = time.perf_counter()
+        start, start_cpu = time.perf_counter(), time.process_time()
         label_here(task)
         assert teacher.first_s is not None
+        assert teacher.first_cpu_s is not None
         assert len(teacher.peaks_mb) == 8, "only what was not finished is labelled"
         end = time.perf_counter()
     return {
         "what": "resume of a label set: seconds until the teacher gets the first new frame",
         "seconds": round(teacher.first_s - start, 2),
+        "cpu_seconds": round(teacher.first_cpu_s - start_cpu, 2),
         "seconds_to_label_8_more_and_finish": round(end - teacher.first_s, 2),
         "journal_mb": round(journal_mb, 1),
     }

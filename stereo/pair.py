@@ -209,10 +209,11 @@ def to_rgb8(image: npt.NDArray[Any], *, where: object) -> Image:
     if image.dtype != np.uint8:
         raise UserError(f"the image has {image.dtype} values", where=where, fix="use 8-bit or 16-bit images")
     if image.ndim == 2 or image.shape[2] == 1:
-        return np.repeat(image.reshape(*image.shape[:2], 1), 3, axis=2)
+        return cv2.cvtColor(image, cv2.COLOR_GRAY2RGB).astype(np.uint8, copy=False)
     if image.shape[2] not in (3, 4):
         raise UserError(f"the image has {image.shape[2]} channels", where=where, fix="use gray, RGB or RGBA images")
-    return np.ascontiguousarray(image[:, :, 2::-1])
+    order = cv2.COLOR_BGR2RGB if image.shape[2] == 3 else cv2.COLOR_BGRA2RGB
+    return cv2.cvtColor(image, order).astype(np.uint8, copy=False)
 
 
 def read_image(path: Path | str) -> Image:

@@ -98,7 +98,7 @@ def stacked(*images: Image) -> Image:
 
 def encode_png(image: Image, *, compression: int = 3) -> bytes:
     """PNG bytes of uint8 H×W×3 RGB, or of one plane uint8 H×W."""
-    ordered = np.ascontiguousarray(image[:, :, ::-1]) if image.ndim == 3 else image
+    ordered = cv2.cvtColor(image, cv2.COLOR_RGB2BGR) if image.ndim == 3 else image
     done, data = cv2.imencode(".png", ordered, png_flags(compression))
     if not done:
         raise UserError(f"OpenCV could not encode a {image.dtype} {image.shape} picture as PNG")
