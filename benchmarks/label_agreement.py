@@ -29,9 +29,8 @@ def main() -> None:
         answered = np.isfinite(difference)
         rows.append([kept.mean(), (difference[kept] > WRONG_PX).mean(), (difference[answered] > WRONG_PX).mean()])
     both, apart, apart_of_all = 100 * np.nanmean(rows, axis=0)
-    print(
-        f"kept by both {both:.1f} %; over {WRONG_PX:g} px apart: {apart:.2f} % of these, {apart_of_all:.2f} % of all answered"
-    )
+    print(f"kept by both {both:.1f} %, of these {apart:.2f} % are over {WRONG_PX:g} px apart; "
+          f"of all that both answer {apart_of_all:.2f} %")  # fmt: skip
 
 
 if __name__ == "__main__":
