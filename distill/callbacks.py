@@ -79,9 +79,11 @@ class Checkpoints(pl.Callback):
         self._interrupted = True
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-        if self._interrupted or trainer.global_step % self.every == 0 or trainer.global_step == trainer.max_steps:
+        # Ctrl-C reaches several processes at different steps, or only one of them; they must end at the same one.
+        interrupted = trainer.strategy.reduce_boolean_decision(self._interrupted, all=False)
+        if interrupted or trainer.global_step % self.every == 0 or trainer.global_step == trainer.max_steps:
             self.save(trainer)
-        if self._interrupted:
+        if interrupted:
             raise KeyboardInterrupt
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
@@ -131,8 +133,12 @@ class Validation(pl.Callback):
             return
         self.latest = {"step": step}
         pictures = self.config.out / "pictures" / f"step_{step:07d}"
-        for group, pairs in self.groups.items():
-            scores = validate(pl_module.trained.predict, pairs, pictures=pictures)
+        with pl_module.result_weights():
+            all_scores = {
+                group: validate(pl_module.trained.predict, pairs, pictures=pictures)
+                for group, pairs in self.groups.items()
+            }
+        for group, scores in all_scores.items():
             mean = mean_scores(scores, list(scores))
             self.latest[group] = {"mean": mean, "images": scores}
             for logger in trainer.loggers:

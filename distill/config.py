@@ -10,9 +10,24 @@ from distill.scenes_config import ScenesConfig
 from teacher.config import TeacherOptions
 
 __all__ = [
-    "DataOptions", "DemoConfig", "FoundationStereoOptions", "LossOptions", "OptimiserOptions", "ScenesConfig",
-    "TrainConfig",
+    "DataOptions", "DemoConfig", "FoundationStereoOptions", "LossOptions", "OnlineTeacherOptions",
+    "OptimiserOptions", "ScenesConfig", "Stage", "TrainConfig", "TrainerOptions",
 ]  # fmt: skip
+
+
+@dataclasses.dataclass
+class Stage:
+    """A part of the training with crops and batches of its own.
+
+    Args:
+        start: share of the steps after which it begins, 0 to 1; in effect at the next block of batches.
+        crop: size of its training crops, HEIGHTxWIDTH, multiples of 32.
+        batch_size: its pairs per step; that of the stage before when left out.
+    """
+
+    start: float
+    crop: str
+    batch_size: int | None = None
 
 
 @dataclasses.dataclass
@@ -24,8 +39,11 @@ class DataOptions:
             http(s):// or s3:// address, or a pattern of shards such as DIR/shard-00000*.tar.
         scene_share: share of procedural scenes in each batch, 0 to 1; the rest comes from the label sets.
         textures: folder of photographs to put on procedural surfaces; none uses procedural textures alone.
-        batch_size: pairs per step and device.
+        batch_size: pairs per step, over all processes.
         crop: size of the training crops, HEIGHTxWIDTH, multiples of 32.
+        stages: later parts of the training with other crops and batch sizes, in order.
+        lanes: parts of every batch that are prepared independently; any number of processes that divides it trains on
+            the same pairs. One per process when left out.
         min_confidence: label pixels below this confidence are not trained on.
         scene_reuse: crops taken from each rendered scene before it is thrown away.
         block: batches prepared at once by one worker.
@@ -39,6 +57,8 @@ class DataOptions:
     textures: Path | None = None
     batch_size: int = 4
     crop: str = "192x384"
+    stages: list[Stage] = dataclasses.field(default_factory=list)
+    lanes: int | None = None
     min_confidence: float = 0.2
     scene_reuse: int = 2
     block: int = 8
@@ -49,16 +69,48 @@ class DataOptions:
 
 @dataclasses.dataclass
 class LossOptions:
-    """Weights of the loss terms.
+    """Weights of the loss terms; 0 leaves a term out.
 
     Args:
         gamma: weight ratio of one refinement step to the next; for FoundationStereo, of one of 16 steps to the next,
             however many there are.
+        sequence: weight of the L1 loss on every refinement step, weighted by the labels' confidence.
         initial: weight of the smooth-L1 loss on the initial disparity.
+        features: students with a teacher on line: weight of the difference between the teacher's features and the
+            student's after a linear projection.
+        volume: students with a teacher on line: weight of the KL divergence between the teacher's distribution over
+            disparities and the student's.
+        temperature: both distributions are flattened by this before they are compared.
     """
 
     gamma: float = 0.9
+    sequence: float = 1.0
     initial: float = 1.0
+    features: float = 0.0
+    volume: float = 0.0
+    temperature: float = 1.0
+
+
+@dataclasses.dataclass
+class OnlineTeacherOptions:
+    """A FoundationStereo that looks at every batch while a student trains; none without a checkpoint.
+
+    Args:
+        checkpoint: its weights: a published model_best_bp2.pth, or a .safetensors of convert-teacher or of train.
+        replaces: whose labels give way to the teacher's own disparity and confidence: those of label frames (labels),
+            those of procedural scenes too (everything), or none (nothing: it teaches features and volumes alone).
+        max_disp: its disparity range in pixels, a multiple of 32; the checkpoint's own when left out.
+        iterations: refinement steps of its disparity.
+        precision: auto is fp16 on a GPU and fp32 on a CPU.
+        device: auto is the student's; or cpu, cuda:1 and so on.
+    """
+
+    checkpoint: str | None = None
+    replaces: Literal["labels", "everything", "nothing"] = "labels"
+    max_disp: int | None = None
+    iterations: int = 16
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    device: str = "auto"
 
 
 @dataclasses.dataclass
@@ -70,12 +122,34 @@ class OptimiserOptions:
         weight_decay: decoupled weight decay.
         warmup_share: share of the steps in which the learning rate rises.
         clip: largest norm of the gradient.
+        ema: decay per step of an exponential moving average of the weights, which is then what is validated and saved,
+            such as 0.999; 0 for none, because the one-cycle schedule ends at a learning rate of 0 and averages already.
     """
 
     learning_rate: float = 1e-3
     weight_decay: float = 1e-5
     warmup_share: float = 0.05
     clip: float = 1.0
+    ema: float = 0.0
+
+
+@dataclasses.dataclass
+class TrainerOptions:
+    """Where a run is carried out: from a laptop to a cluster.
+
+    Args:
+        devices: processes on each machine, a device each; 1, or what torchrun or srun started, when left out.
+        num_nodes: machines; 1, or what torchrun or srun started, when left out.
+        accelerator: cpu, gpu or auto.
+        strategy: how several processes train one network; auto takes ddp for more than one.
+        compile: let torch.compile fuse the network; it pays in long runs on GPUs, after some minutes of compiling.
+    """
+
+    devices: int | None = None
+    num_nodes: int | None = None
+    accelerator: Literal["auto", "cpu", "gpu"] = "auto"
+    strategy: Literal["auto", "ddp"] = "auto"
+    compile: bool = False
 
 
 @dataclasses.dataclass
@@ -91,8 +165,6 @@ class FoundationStereoOptions:
         attention_axis: what the disparity transformer attends over.
         filter_kind: axial-planar convolutions in the volume's filter (apc), or plain ones (3x3x3).
         disparity_kernel: planes that an axial-planar convolution sees, odd.
-        batch_norm: train computes statistics from each batch; freeze uses those of the weights it starts from; auto
-            freezes with --init, because the statistics of a few crops are worse than those of the first training.
     """
 
     mono: Literal["side_tuned", "features_only", "none"] | None = None
@@ -102,7 +174,6 @@ class FoundationStereoOptions:
     attention_axis: Literal["disparity", "heads"] | None = None
     filter_kind: Literal["apc", "3x3x3"] | None = None
     disparity_kernel: int | None = None
-    batch_norm: Literal["auto", "train", "freeze"] = "auto"
 
 
 @dataclasses.dataclass
@@ -119,10 +190,13 @@ class TrainConfig:
         steps: optimiser steps.
         seed: of weights, data order and augmentation.
         precision: bf16-mixed, 32-true or 16-mixed; auto takes bf16-mixed where the device has it.
-        devices: how many devices.
-        accelerator: cpu, gpu or auto.
+        batch_norm: train computes statistics from each process's pairs; sync from those of all processes (GPUs only),
+            for few pairs in each; freeze uses those of the weights it starts from; auto is train, but freeze for a
+            FoundationStereo with --init: the statistics of a few crops are worse than those of its first training.
+        trainer: where the run is carried out.
         data: what a batch is made of.
         loss: weights of the loss terms.
+        teacher: students only: a teacher on line.
         optimiser: learning rate and its schedule.
         foundation_stereo: presets foundation_stereo_* only: their ablations and how they are trained.
         validate_every: steps between validations; 0 validates at the end alone.
@@ -139,10 +213,11 @@ class TrainConfig:
     steps: int = 2000
     seed: int = 0
     precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = "auto"
-    devices: int = 1
-    accelerator: Literal["auto", "cpu", "gpu"] = "auto"
+    batch_norm: Literal["auto", "train", "sync", "freeze"] = "auto"
+    trainer: TrainerOptions = dataclasses.field(default_factory=TrainerOptions)
     data: DataOptions = dataclasses.field(default_factory=DataOptions)
     loss: LossOptions = dataclasses.field(default_factory=LossOptions)
+    teacher: OnlineTeacherOptions = dataclasses.field(default_factory=OnlineTeacherOptions)
     optimiser: OptimiserOptions = dataclasses.field(default_factory=OptimiserOptions)
     foundation_stereo: FoundationStereoOptions = dataclasses.field(default_factory=FoundationStereoOptions)
     validate_every: int = 500

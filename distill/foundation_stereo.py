@@ -128,5 +128,8 @@ def load_parts(network: FoundationStereo, path: Path) -> set[str]:
     if strangers := [name for name, value in tensors.items() if shapes.get(name) != value.shape]:
         raise UserError(f"does not fit the network: {strangers[0]} and {len(strangers) - 1} more", where=path,
                         fix="give parts of a network with the same options")  # fmt: skip
+    if broken := [name for name, value in tensors.items() if not torch.isfinite(value).all()]:
+        raise UserError(f"weights are not finite: {broken[0]} and {len(broken) - 1} more", where=path,
+                        fix="make it again")  # fmt: skip
     network.load_state_dict(tensors, strict=False)
     return set(tensors)

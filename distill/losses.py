@@ -14,6 +14,7 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 
+from distill.collectives import mean_over_processes
 from distill.config import LossOptions
 from student.model import StudentPredictions
 from teacher.foundation_stereo import Predictions
@@ -23,12 +24,20 @@ GAMMA_STEPS = 16
 
 
 class Losses(NamedTuple):
-    """The loss and what it is made of, all scalars in px."""
+    """The loss and what it is made of, all scalars; px where nothing is said."""
 
     total: torch.Tensor
     sequence: torch.Tensor
     initial: torch.Tensor  # FoundationStereo's in quarter-resolution px
     epe: torch.Tensor  # of the last prediction, unweighted, for the log
+    beyond_max_disp_pct: torch.Tensor  # see `beyond_pct`
+    features: torch.Tensor | None = None  # 1 - cosine; None without this term
+    volume: torch.Tensor | None = None  # nats; None without this term
+
+    def parts(self) -> dict[str, torch.Tensor]:
+        """Everything there is, by its name in the log."""
+        named = {"loss": self.total, **self._asdict()}
+        return {name: value for name, value in named.items() if name != "total" and value is not None}
 
 
 def pixel_weights(reference_B1HW: torch.Tensor, confidence_B1HW: torch.Tensor, *, max_disp: float) -> torch.Tensor:
@@ -37,13 +46,32 @@ def pixel_weights(reference_B1HW: torch.Tensor, confidence_B1HW: torch.Tensor, *
     Returns: (B, 1, H, W).
     """
     # Comparisons with NaN are false, so invalid pixels drop out here.
-    learnable = (reference_B1HW >= 0) & (reference_B1HW < max_disp)
-    return confidence_B1HW * learnable
+    learnable = (reference_B1HW >= 0) & (reference_B1HW < max_disp) & (confidence_B1HW > 0)
+    return torch.where(learnable, confidence_B1HW, 0)
 
 
-def weighted_mean(values: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-    """Mean of values under weights; 0 when all weights are 0, so that a batch without any trusted pixel is harmless."""
-    return (values * weights).sum() / weights.sum().clamp(min=1e-6)
+def beyond_pct(reference_B1HW: torch.Tensor, *, max_disp: float) -> torch.Tensor:
+    """Share of the known references that the network's range does not reach, in percent; they are not trained on."""
+    known = torch.isfinite(reference_B1HW).sum().clamp(min=1)
+    return 100 * (reference_B1HW >= max_disp).sum() / known
+
+
+def total_weight(weights: torch.Tensor) -> torch.Tensor:
+    """Sum of weights, averaged over the processes that train together.
+
+    Divided by it, the losses of several processes have the loss of one process with all pairs as their mean, however
+    unevenly trusted pixels are spread: pixels count alike, not processes.
+    """
+    return mean_over_processes(weights.sum()).clamp(min=1e-6)
+
+
+def weighted_mean(values: torch.Tensor, weights: torch.Tensor, total: torch.Tensor | None = None) -> torch.Tensor:
+    """Mean of values under weights; 0 when all weights are 0, so that a batch without any trusted pixel is harmless.
+
+    Args:
+        total: `total_weight` of the weights, where it is known.
+    """
+    return (values * weights).sum() / (total_weight(weights) if total is None else total)
 
 
 def refinement_term(
@@ -54,9 +82,9 @@ def refinement_term(
     Returns: the sum over steps, and the EPE of the last step over all pixels with any weight.
     """
     errors = [(prediction - reference_B1HW).abs() for prediction in sequence]
-    last = len(errors) - 1
+    last, weight = len(errors) - 1, total_weight(weights_B1HW)
     total = torch.stack(
-        [gamma ** (last - step) * weighted_mean(error, weights_B1HW) for step, error in enumerate(errors)]
+        [gamma ** (last - step) * weighted_mean(error, weights_B1HW, weight) for step, error in enumerate(errors)]
     ).sum()
     return total, weighted_mean(errors[-1].detach(), (weights_B1HW > 0).to(weights_B1HW.dtype))
 
@@ -77,6 +105,7 @@ def sequence_loss(
         max_disp: references at or beyond this are not trained on.
     """
     weights = pixel_weights(reference_B1HW, confidence_B1HW, max_disp=max_disp)
+    beyond = beyond_pct(reference_B1HW, max_disp=max_disp)
     reference = torch.nan_to_num(reference_B1HW, nan=0.0)
     sequence, epe = refinement_term(predictions.sequence, reference, weights, gamma=options.gamma)
 
@@ -84,7 +113,7 @@ def sequence_loss(
     nearest = (slice(None), slice(None), slice(stride // 2, None, stride), slice(stride // 2, None, stride))
     initial_error = F.smooth_l1_loss(predictions.initial * stride, reference[nearest], reduction="none")
     initial = weighted_mean(initial_error, weights[nearest])
-    return Losses(sequence + options.initial * initial, sequence, initial, epe)
+    return Losses(options.sequence * sequence + options.initial * initial, sequence, initial, epe, beyond)
 
 
 def foundation_stereo_loss(
@@ -107,6 +136,7 @@ def foundation_stereo_loss(
         max_disp: references at or beyond this are not trained on.
     """
     weights = pixel_weights(reference_B1HW, confidence_B1HW, max_disp=max_disp)
+    beyond = beyond_pct(reference_B1HW, max_disp=max_disp)
     reference = torch.nan_to_num(reference_B1HW, nan=0.0)
     steps = len(predictions.sequence)
     gamma = options.gamma ** ((GAMMA_STEPS - 1) / (steps - 1)) if steps > 1 else 1.0
@@ -115,4 +145,4 @@ def foundation_stereo_loss(
     every_fourth = (slice(None), slice(None), slice(None, None, 4), slice(None, None, 4))
     initial_error = F.smooth_l1_loss(predictions.initial, reference[every_fourth] / 4, reduction="none")
     initial = weighted_mean(initial_error, weights[every_fourth])
-    return Losses(sequence + options.initial * initial, sequence, initial, epe)
+    return Losses(options.sequence * sequence + options.initial * initial, sequence, initial, epe, beyond)

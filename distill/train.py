@@ -9,6 +9,7 @@ DIR/NAME.safetensors      the result
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import logging
 import shutil
@@ -20,6 +21,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger
 
 from deploy.device import device_name
@@ -27,66 +29,100 @@ from distill.callbacks import CHECKPOINT_NAME, Checkpoints, ProgressLine, Valida
 from distill.config import TrainConfig
 from distill.data import open_batches
 from distill.module import LOG_EVERY, TrainingModule
-from distill.networks import TrainedNetwork, build, result_name, source_files
-from distill.packed import open_labels
+from distill.networks import TrainedNetwork, build, check_teacher, result_name
+from distill.processes import decided_by_first, launch, processes
+from distill.run_record import SPOOL_NAME, checkpoint_step, make_record, prepare_folder
 from distill.validation import validation_scenes
-from stereo.artifacts import commit, plain, read_json, sha256_file, tool_versions, write_json
 from stereo.benchmarks import load_pairs
 from stereo.errors import UserError
 from stereo.pair import StereoPair
 
 log = logging.getLogger(__name__)
-RECORD_NAME = "train.json"
-SPOOL_NAME = "shards"
-# Settings that change how a run is carried out, not what it computes: they may differ when it is resumed.
-FREE_ON_RESUME = {
-    "out", "restart", "accelerator", "validate_every", "checkpoint_every", "pairs", "data.workers",
-    "data.render_device", "data.cache_mb",
-}  # fmt: skip
 
 
 def train(config: TrainConfig) -> Path:
-    """The verb `train`.
+    """The verb `train`. Returns in the first process alone; the others have nothing left to do, and end.
 
     Raises:
         UserError: a setting out of range, a label set that cannot be used, a resume with other settings, a loss that
             is not finite.
     """
+    config = resolved(config)
     check(config)
-    result = config.out / result_name(config)
-    record = make_record(config)
-    resume = prepare_folder(config, record)
-    if resume and result.exists():
-        log.info("%s is finished; --restart true trains it again", config.out)
-        return result
     quiet_lightning()
-    pl.seed_everything(config.seed, verbose=False)
-    trained = build(config)
-    start = checkpoint_step(config.out / CHECKPOINT_NAME) if resume else 0
-    fit(trained, config, start=start, record=record)
+    trainer = make_trainer(config)
+    return launch(trainer, lambda: train_here(trainer, config))
+
+
+def resolved(config: TrainConfig) -> TrainConfig:
+    """The configuration with what depends on the number of processes filled in."""
+    devices, nodes = processes(config.trainer)
+    return dataclasses.replace(
+        config,
+        trainer=dataclasses.replace(config.trainer, devices=devices, num_nodes=nodes),
+        data=dataclasses.replace(config.data, lanes=config.data.lanes or devices * nodes),
+    )
+
+
+def make_trainer(config: TrainConfig) -> pl.Trainer:
+    """Lightning's trainer, without the callbacks of a run."""
+    options = config.trainer
+    several = (options.devices or 1) * (options.num_nodes or 1) > 1
+    try:
+        return pl.Trainer(
+            max_steps=config.steps,
+            max_epochs=1,
+            devices=options.devices or 1,
+            num_nodes=options.num_nodes or 1,
+            accelerator=options.accelerator,
+            strategy="ddp" if several or options.strategy == "ddp" else "auto",
+            sync_batchnorm=config.batch_norm == "sync",
+            precision=choose_precision(config),
+            gradient_clip_val=config.optimiser.clip,
+            logger=False,
+            log_every_n_steps=LOG_EVERY,
+            enable_progress_bar=False,
+            enable_checkpointing=False,
+            enable_model_summary=False,
+            use_distributed_sampler=False,
+            default_root_dir=config.out,
+        )
+    except MisconfigurationException as error:  # more devices than there are
+        raise UserError(" ".join(str(error).split()), where="--trainer", fix="fewer --trainer.devices") from error
+
+
+def train_here(trainer: pl.Trainer, config: TrainConfig) -> Path:
+    """What every process does."""
+    result = config.out / result_name(config)
+    record, start = decided_by_first(trainer, lambda: begin(config))
+    if start is None:
+        log.info("%s is finished; --restart true trains it again", config.out)
+    else:
+        pl.seed_everything(config.seed, verbose=False)
+        fit(trainer, build(config), config, start=start, record=record)
+    if not trainer.is_global_zero:
+        raise SystemExit(0)
     return result
 
 
-def fit(trained: TrainedNetwork, config: TrainConfig, *, start: int, record: dict[str, Any]) -> None:
+def begin(config: TrainConfig) -> tuple[dict[str, Any], int | None]:
+    """The record of the run, and the step it goes on from; None when it is finished."""
+    record = make_record(config)
+    resume = prepare_folder(config, record)
+    if resume and (config.out / result_name(config)).exists():
+        return record, None
+    return record, checkpoint_step(config.out / CHECKPOINT_NAME, config) if resume else 0
+
+
+def fit(
+    trainer: pl.Trainer, trained: TrainedNetwork, config: TrainConfig, *, start: int, record: dict[str, Any]
+) -> None:
     """Run the training steps and save the result."""
     checkpoints = Checkpoints(config.out, config.checkpoint_every)
-    validation = Validation(config, validation_groups(config, trained.max_disp))
-    trainer = pl.Trainer(
-        max_steps=config.steps,
-        max_epochs=1,
-        devices=config.devices,
-        accelerator=config.accelerator,
-        precision=choose_precision(config),
-        gradient_clip_val=config.optimiser.clip,
-        logger=loggers(config, start),
-        callbacks=[ProgressLine(), validation, checkpoints],
-        log_every_n_steps=LOG_EVERY,
-        enable_progress_bar=False,
-        enable_checkpointing=False,
-        enable_model_summary=False,
-        use_distributed_sampler=False,
-        default_root_dir=config.out,
-    )
+    groups = validation_groups(config, trained.max_disp) if trainer.is_global_zero else {}
+    validation = Validation(config, groups)
+    trainer.callbacks += [ProgressLine(), validation, checkpoints]  # pyright: ignore[reportAttributeAccessIssue]
+    trainer.loggers = loggers(config, start)
     if start:
         log.info("resuming at step %d of %d", start, config.steps)
     batches = open_batches(
@@ -99,21 +135,26 @@ def fit(trained: TrainedNetwork, config: TrainConfig, *, start: int, record: dic
         world=trainer.world_size,
         spool=config.out / SPOOL_NAME,
     )
+    if config.trainer.compile:
+        trained.compile()
+    module = TrainingModule(trained, config)
     began = time.monotonic()
-    run_trainer(trainer, TrainingModule(trained, config), batches, config.out / CHECKPOINT_NAME if start else None)
+    checkpoint = config.out / CHECKPOINT_NAME if start else None
+    trainer.fit(module, train_dataloaders=batches, ckpt_path=checkpoint, weights_only=True)
     if trainer.global_step != config.steps:
         raise RuntimeError(f"training ended at step {trainer.global_step} of {config.steps}")
     training = {
         **record,
         "steps": config.steps,
-        "samples": config.steps * config.data.batch_size * trainer.world_size,
+        "samples": batches.blocks.curriculum.pairs(config.steps),
         "seconds": round(checkpoints.elapsed_s + time.monotonic() - began, 1),
         "precision": str(trainer.precision),
         "device": training_device(trainer),
         "validation": validation.latest,
     }
     if trainer.is_global_zero:
-        trained.save(config.out / result_name(config), training=training)
+        with module.result_weights():
+            trained.save(config.out / result_name(config), training=training)
         shutil.rmtree(config.out / SPOOL_NAME, ignore_errors=True)
 
 
@@ -122,16 +163,6 @@ def training_device(trainer: pl.Trainer) -> str:
     root = trainer.strategy.root_device
     name = torch.cuda.get_device_name(root) if root.type == "cuda" else device_name()
     return f"{trainer.world_size} × {name}" if trainer.world_size > 1 else name
-
-
-def run_trainer(trainer: pl.Trainer, module: TrainingModule, batches: Any, checkpoint: Path | None) -> None:
-    """Fit, and let Ctrl-C leave as what it is: Lightning turns it into an exit with code 1."""
-    try:
-        trainer.fit(module, train_dataloaders=batches, ckpt_path=checkpoint, weights_only=True)
-    except SystemExit as stop:
-        if isinstance(stop.__context__, KeyboardInterrupt):
-            raise KeyboardInterrupt from stop
-        raise
 
 
 def check(config: TrainConfig) -> None:
@@ -143,7 +174,6 @@ def check(config: TrainConfig) -> None:
         ("data.block", config.data.block),
         ("data.scene_reuse", config.data.scene_reuse),
         ("checkpoint_every", config.checkpoint_every),
-        ("devices", config.devices),
     ):
         if value < 1:
             raise UserError(f"{value} is less than 1", where=f"--{name}", fix="leave it out for the default")
@@ -152,68 +182,24 @@ def check(config: TrainConfig) -> None:
     if not 0 <= config.optimiser.warmup_share <= 1:
         raise UserError(f"{config.optimiser.warmup_share} is not a share", where="--optimiser.warmup_share",
                         fix="between 0 and 1")  # fmt: skip
+    if not 0 <= config.optimiser.ema < 1:
+        raise UserError(f"{config.optimiser.ema} is not a decay", where="--optimiser.ema",
+                        fix="0 for none, or a little less than 1, such as 0.999")  # fmt: skip
+    on_cpu = config.trainer.accelerator == "cpu" or not torch.cuda.is_available()
+    if config.batch_norm == "sync" and on_cpu:
+        raise UserError("batch statistics are shared between GPUs alone", where="--batch_norm",
+                        fix="train or freeze on a CPU")  # fmt: skip
     if config.data.render_device != "cpu" and config.data.workers:
         raise UserError(f"scenes are rendered on {config.data.render_device}, which workers cannot use",
                         where="--data.render_device", fix="add --data.workers 0")  # fmt: skip
-
-
-def make_record(config: TrainConfig) -> dict[str, Any]:
-    """What the run is made from: configuration, checksums of its inputs, tools, commit."""
-    # The journal lists every frame's checksums; the manifest is stamped anew whenever `label` looks at the set.
-    spool = config.out / SPOOL_NAME
-    made_from = {str(place): open_labels(place, spool).fingerprint() for place in config.data.labels}
-    made_from |= {str(path): sha256_file(path) for path in source_files(config)}
-    return {"config": plain(config), "made_from": made_from, "tools": tool_versions(), "commit": commit()}
-
-
-def prepare_folder(config: TrainConfig, record: dict[str, Any]) -> bool:
-    """Write the record of a new run, or check that an old one may go on. Returns whether there is one to resume.
-
-    Raises:
-        UserError: the folder holds a run with other settings or other data.
-    """
-    path = config.out / RECORD_NAME
-    if path.exists() and not config.restart:
-        old = read_json(path, what="training record")
-        differing = [*differences(old["config"], record["config"]), *differences(old["made_from"], record["made_from"])]
-        if differing:
-            raise UserError(f"holds a run with other settings: {'; '.join(differing)}", where=config.out,
-                            fix="give them as they were, another --out, or --restart true")  # fmt: skip
-        if (config.out / CHECKPOINT_NAME).exists():
-            return True
-    for name in (CHECKPOINT_NAME, result_name(config)):
-        (config.out / name).unlink(missing_ok=True)
-    write_json(path, record)
-    return False
-
-
-def differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> list[str]:
-    """Settings that differ and matter, as "name was OLD, now NEW"."""
-    found = []
-    for key in sorted(old.keys() | new.keys()):
-        name, before, after = prefix + key, old.get(key), new.get(key)
-        if name in FREE_ON_RESUME or before == after:
-            continue
-        if isinstance(before, dict) and isinstance(after, dict):
-            found += differences(before, after, f"{name}.")
-        else:
-            found.append(f"{name} was {before}, now {after}")
-    return found
-
-
-def checkpoint_step(path: Path) -> int:
-    """Steps that a checkpoint has behind it."""
-    try:
-        return int(torch.load(path, map_location="cpu", weights_only=True, mmap=True)["global_step"])
-    except (RuntimeError, KeyError, EOFError, OSError) as error:
-        raise UserError(f"is not a readable checkpoint: {error}", where=path, fix="--restart true") from error
+    check_teacher(config)
 
 
 def choose_precision(config: TrainConfig) -> Any:
     """The precision asked for; for auto, bf16-mixed where the device computes in it and float32 elsewhere."""
     if config.precision != "auto":
         return config.precision
-    if config.accelerator != "cpu" and torch.cuda.is_available():
+    if config.trainer.accelerator != "cpu" and torch.cuda.is_available():
         return "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "32-true"
     native = torch.ops.mkldnn._is_mkldnn_bf16_supported()
     return "bf16-mixed" if native else "32-true"

@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from student.backbone import Backbone
+from student.backbone import Backbone, Features
 from student.refinement import ContextNetwork, Geometry, Refinement
 from teacher.blocks.axial_planar_convolution import AxialPlanarConv, Form, set_form
 from teacher.blocks.convex_upsampling import convex_upsample
@@ -78,6 +78,8 @@ class StudentPredictions(NamedTuple):
 
     initial: torch.Tensor  # (B, 1, H/8, W/8), px of that resolution
     sequence: list[torch.Tensor]  # (B, 1, H, W) px each, last is best
+    scores: torch.Tensor | None = None  # (B, D, H/8, W/8), what the initial disparity is the expectation of
+    features: Features | None = None  # of both eyes in one batch, left first
 
 
 class StudentStereo(nn.Module):
@@ -146,7 +148,8 @@ class StudentStereo(nn.Module):
         volume = self.volume_stem(self.cost_volume(eighth, right_eighth, planes=self.config.max_disp // 8))
         gates = [sixteenth, *[None] * (len(self.config.volume_widths) - 2)]
         volume = self.cost_filter(volume, gates)
-        initial = soft_argmin(self.classifier(volume).squeeze(1))
+        scores = self.classifier(volume).squeeze(1)
+        initial = soft_argmin(scores)
 
         geometry = Geometry(self.lookup_projection(volume), row_correlation(quarter, right_quarter))
         context = self.context(quarter)
@@ -161,4 +164,4 @@ class StudentStereo(nn.Module):
             if every or iteration == self.config.iterations - 1:
                 logits = self.mask(torch.cat([state, quarter], dim=1))
                 sequence.append(convex_upsample(disparity, logits, scale=4))
-        return StudentPredictions(initial, sequence)
+        return StudentPredictions(initial, sequence, scores, features)

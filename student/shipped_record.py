@@ -123,6 +123,8 @@ def data_of(record: Mapping[str, Any]) -> dict[str, Any]:
     parts = {key: record.get(key) for key in ("textures", "labels", "made_from")}
     parts["data"] = config.get("data")
     parts["init"] = config.get("init")
+    if (config.get("teacher") or {}).get("checkpoint"):
+        parts["teacher"] = "FoundationStereo in the loop"
     start = record.get("started_from")
     if start:
         parts["started_from"] = {"name": start["name"], "data": data_of(start["training"])}

@@ -54,7 +54,8 @@ def test_export_and_summary(shipped_nano: Path, elsewhere: Path) -> None:
 
 def test_train_goes_on_from_it(shipped_nano: Path, elsewhere: Path) -> None:
     options = ["--preset", "tiny", "--max_disp", "64", "--data.crop", "64x96", "--data.batch_size", "1", "--data.block",
-               "1", "--data.workers", "0", "--validate_every", "0", "--accelerator", "cpu"]  # fmt: skip
+               "1", "--data.workers", "0", "--validate_every", "0",
+               "--trainer.accelerator", "cpu"]  # fmt: skip
     rate = ["--optimiser.learning_rate", "1e-12", "--steps", "1"]
     assert main(["train", "--init", "nano", *options, *rate, "--out", "run"]) == 0
     before, after = load_student(shipped_nano), load_student("run/student.safetensors")

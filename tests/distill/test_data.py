@@ -51,7 +51,7 @@ def test_workers_do_not_change_the_stream() -> None:
 
 def test_ranks_see_different_blocks() -> None:
     first, second = (
-        Blocks(DataOptions(**TINY), max_disp=64, seed=0, count=1, rank=rank, world=2)[0][0] for rank in range(2)
+        Blocks(DataOptions(**TINY), max_disp=64, seed=0, steps=1, rank=rank, world=2)[0][0] for rank in range(2)
     )
     assert not equal(first, second)
 
@@ -104,7 +104,7 @@ def test_frame_cache_reads_once_and_respects_its_limit() -> None:
 
 
 def test_stream_ends_after_its_steps() -> None:
-    blocks = Blocks(DataOptions(**TINY), max_disp=64, seed=0, count=2)
+    blocks = Blocks(DataOptions(**TINY), max_disp=64, seed=0, steps=6)
     assert len(list(BatchStream(blocks, steps=4))) == 4
 
 

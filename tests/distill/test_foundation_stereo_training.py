@@ -28,7 +28,7 @@ from teacher.side_tuning import MonoBranch
 SMALL = [
     "train", "--preset", "foundation_stereo_tiny", "--max_disp", "64", "--data.crop", "64x96", "--data.batch_size", "1",
     "--data.block", "4", "--data.workers", "0", "--validate_every", "0", "--precision", "32-true",
-    "--accelerator", "cpu",
+    "--trainer.accelerator", "cpu",
 ]  # fmt: skip
 RECIPES = Path(distill.train.__file__).parent / "recipes"
 
@@ -158,7 +158,7 @@ def test_fine_tuning_keeps_vit_and_statistics_and_its_file_predicts_the_same(tmp
 
 def test_statistics_are_trained_on_demand_and_modes_survive_validation(tmp_path: Path, checkpoint: Path) -> None:
     arguments = ["--steps", "2", "--validate_every", "1", "--init", str(checkpoint)]
-    assert run(tmp_path, *arguments, "--foundation_stereo.batch_norm", "train") == 0
+    assert run(tmp_path, *arguments, "--batch_norm", "train") == 0
     before, after = load_foundation_stereo(checkpoint).state_dict(), result(tmp_path).state_dict()
     means = [name for name in after if name.endswith("running_mean")]
     assert means
@@ -201,7 +201,7 @@ def test_settings_that_do_not_fit_the_checkpoint(
         (["--init", "/nowhere.pth"], "no such file"),
         (["--iterations", "0"], "iterations 0 is less than 1"),
         (["--max_disp", "100"], "nearest: 96"),
-        (["--preset", "foundation_stereo"], "one of: nano, tiny, foundation_stereo_vitl"),
+        (["--preset", "foundation_stereo"], "one of: nano, small, tiny, foundation_stereo_vitl"),
         (["--preset", "tiny", "--foundation_stereo.mono", "none"], "'tiny' is a student"),
     ],
 )

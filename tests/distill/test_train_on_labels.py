@@ -27,7 +27,7 @@ def run(out: Path, labels: Path, *more: str) -> int:
         [
             "train", "--out", str(out), "--preset", "tiny", "--max_disp", "64", "--data.crop", "64x96",
             "--data.batch_size", "2", "--data.block", "4", "--data.workers", "1", "--validate_every", "0",
-            "--precision", "bf16-mixed", "--accelerator", "cpu", "--data.labels", f"[{labels}]", *more,
+            "--precision", "bf16-mixed", "--trainer.accelerator", "cpu", "--data.labels", f"[{labels}]", *more,
         ]
     )  # fmt: skip
 

@@ -36,7 +36,7 @@ def draws(location: object, blocks: range, *, spool: Path, world: int = 1, **opt
     """Names of the frames in some blocks of all ranks."""
     options_ = DataOptions(labels=[str(location)], **{**SMALL, **options})
     ranks = [
-        Blocks(options_, max_disp=64, seed=0, count=blocks.stop, rank=rank, world=world, spool=spool)
+        Blocks(options_, max_disp=64, seed=0, steps=3 * blocks.stop, rank=rank, world=world, spool=spool)
         for rank in range(world)
     ]
     return frames_of([batch for block in blocks for rank in ranks for batch in rank.make(block)])
@@ -46,11 +46,11 @@ def draws(location: object, blocks: range, *, spool: Path, world: int = 1, **opt
 def test_ranks_and_blocks_share_no_frame_of_a_pass(packed: Path, address: str, world: int) -> None:
     # 7 blocks of 6 crops are two passes through 21 frames
     spool = packed.parent / "spool"
-    names = draws(address, range(8 // world), spool=spool, world=world)
+    names = draws(address, range(8), spool=spool, world=world)
     assert len(set(names[:FRAMES])) == FRAMES
     assert Counter(names[: 2 * FRAMES]) == dict.fromkeys(names, 2)
     assert names[:FRAMES] != names[FRAMES : 2 * FRAMES]
-    assert names == draws(packed, range(8 // world), spool=spool, world=world), "a folder gives what an address gives"
+    assert names == draws(packed, range(8), spool=spool, world=world), "a folder gives what an address gives"
 
 
 def test_one_block_is_what_it_is_among_others(packed: Path, address: str, tmp_path: Path) -> None:
@@ -67,7 +67,7 @@ def test_frames_of_all_sets_are_as_likely(packed: Path, tmp_path: Path, write_la
     plain = write_labels(tmp_path / "plain", 3, first=100)
     more = pack(PackConfig(str(write_labels(tmp_path / "more", 4, first=200)), out=str(tmp_path / "packed_more")))
     options = DataOptions(labels=[packed, plain, more], **{**SMALL, "batch_size": 4, "block": 7})
-    blocks = Blocks(options, max_disp=64, seed=0, count=6)
+    blocks = Blocks(options, max_disp=64, seed=0, steps=42)
     names = [name for block in range(6) for batch in blocks.make(block) for name in batch.names]
     of_sets = Counter(name.rpartition("/")[0] for name in names)
     # 28 crops a block: 25 of 28 frames are packed, 3 are not
@@ -85,7 +85,7 @@ def run(out: Path, *labels: object, more: tuple[str, ...] = (), steps: int = 6) 
         [
             "train", "--out", str(out), "--preset", "tiny", "--max_disp", "64", "--data.crop", "32x64",
             "--data.batch_size", "4", "--data.block", "3", "--validate_every", "0", "--precision", "32-true",
-            "--accelerator", "cpu", "--data.labels", f"[{listed}]", "--steps", str(steps), *more,
+            "--trainer.accelerator", "cpu", "--data.labels", f"[{listed}]", "--steps", str(steps), *more,
         ]
     )  # fmt: skip
 
@@ -149,7 +149,7 @@ def test_what_teaches_nothing_or_is_not_there_is_refused(
 ) -> None:
     empty = pack(PackConfig(str(write_labels(tmp_path / "set", 2, confidence=0.0)), out=str(tmp_path / "empty")))
     with pytest.raises(UserError, match="no trusted pixel"):
-        Blocks(DataOptions(labels=[empty], **SMALL), max_disp=64, seed=0, count=1)
+        Blocks(DataOptions(labels=[empty], **SMALL), max_disp=64, seed=0, steps=3)
     assert run(tmp_path / "out", f"{address}/nothing") == 2
     assert run(tmp_path / "out", f"{address}/shard-7*.tar") == 2
     assert run(tmp_path / "out", tmp_path) == 2

@@ -92,6 +92,13 @@ def test_masks_are_averaged_apart_where_an_image_has_several(tmp_path: Path, wei
     assert "| mean of 2, pairs | all | 2.00 |" in text
 
 
+def test_a_student_of_a_teacher_in_the_loop_does_not_ship(textures: Path) -> None:
+    record = training(textures)
+    record["config"]["teacher"] = {"checkpoint": "weights/model_best_bp2.pth", "replaces": "labels"}
+    with pytest.raises(UserError, match="FoundationStereo in the loop"):
+        refuse_non_commercial(record)
+
+
 def test_shipping_keeps_the_weights_and_completes_the_record(tmp_path: Path, weights: Path, textures: Path) -> None:
     source = trained(tmp_path, training(textures))
     assert ship.main([str(source), "--name", "nano"]) == 0
