@@ -8,7 +8,6 @@ Shape legend: V views, N views of one chunk, P pixels of a chunk, I items, H hei
 
 from __future__ import annotations
 
-import dataclasses
 import math
 
 import torch
@@ -16,6 +15,7 @@ import torch
 from distill.scene_device import Subset, chunk_pixels
 from distill.scene_fragments import Coefficients, relief
 from distill.scene_geometry import QUADRIC, WAVES, WAVY
+from distill.scene_pixels import Pixels
 from distill.scene_raster import Visible
 from distill.scene_reflections import dot, reflections
 from distill.scene_shadows import ShadowMaps, darken
@@ -26,44 +26,7 @@ from distill.scene_textures import Bank
 DETAIL_TURN = math.cos(0.7), math.sin(0.7)
 # Brightness above which the picture compresses contrast.
 KNEE = 0.75
-
-
-@dataclasses.dataclass
-class Pixels:
-    """Pixels of some views, flattened.
-
-    Args:
-        x, y: (P,) place in the image.
-        item: (P,) what they see.
-        w: (P,) at which inverse depth.
-        view: the views, each with as many of the pixels, or (P,) the view of each.
-    """
-
-    x: torch.Tensor
-    y: torch.Tensor
-    item: torch.Tensor
-    w: torch.Tensor
-    view: slice | torch.Tensor
-
-    def per_view(self, table: torch.Tensor) -> torch.Tensor:
-        """Values (C, N, 1) or (C, P) of a table (V, C), to go with `shaped` pixels."""
-        if isinstance(self.view, slice):
-            return table[self.view].T[..., None]
-        return table.index_select(0, self.view).T
-
-    def shaped(self, values: torch.Tensor) -> torch.Tensor:
-        """View (P,) values as (N, P / N) for N views, or leave them."""
-        return values.view(self.view.stop - self.view.start, -1) if isinstance(self.view, slice) else values
-
-    def some(self, chosen: Subset, behind: Pixels) -> Pixels:
-        """A part of these pixels, with what they see `behind`."""
-        view = self.view
-        if chosen.index is not None and isinstance(view, slice):
-            view = view.start + chosen.index // (len(self.x) // (view.stop - view.start))
-        elif isinstance(view, torch.Tensor):
-            view = chosen.take(view)
-        x, y, item, w = (chosen.take(values) for values in (self.x, self.y, behind.item, behind.w))
-        return Pixels(x, y, item, w, view)
+SHOULDER = 0.7
 
 
 def shade(
@@ -80,14 +43,14 @@ def shade(
         for first in range(0, height, rows):
             part = slice(first, min(first + rows, height))
             shape = some.stop - some.start, part.stop - part.start, width
-            x = torch.arange(width, device=device, dtype=torch.float32).expand(shape).reshape(-1)
-            y = torch.arange(part.start, part.stop, device=device, dtype=torch.float32)[:, None]
-            y = y.expand(shape).reshape(-1)
+            columns = torch.arange(width, device=device, dtype=torch.float32)
+            lines = torch.arange(part.start, part.stop, device=device, dtype=torch.float32)
+            x, y = columns.expand(shape).reshape(-1), lines[:, None].expand(shape).reshape(-1)
             layers = [
-                Pixels(x, y, layer.item[some, part].reshape(-1), layer.inverse_depth[some, part].reshape(-1), some)
-                for layer in (visible, behind)
-                if layer is not None
-            ]
+                Pixels(x, y, *(values[some, part].reshape(-1) for values in (layer.item, layer.inverse_depth)),
+                       view=some, columns=columns, rows=lines)
+                for layer in (visible, behind) if layer is not None
+            ]  # fmt: skip
             pixels = shade_layers(layers, data, tables, shadows, bank)
             color[some, :, part] = pixels.view(3, *shape).transpose(0, 1)
     return color
@@ -108,7 +71,7 @@ def shade_layers(
             through.put(color, torch.lerp(behind.clamp_(min=0), through.take(color).clamp(min=0), opacity))
     mirror_in(color, front, tables, bank)
     # Film and sensors keep some contrast in what is too bright: above KNEE brightness is compressed.
-    return color.sub_((color - KNEE).clamp_(min=0), alpha=0.7).clamp_(0, 1)
+    return torch.minimum(color, color * (1 - SHOULDER) + SHOULDER * KNEE, out=color).clamp_(0, 1)
 
 
 def mirror_in(color: torch.Tensor, pixels: Pixels, tables: Tables, bank: Bank) -> None:
@@ -132,11 +95,13 @@ def shade_pixels(
     columns = [row.index_select(0, item) for row in tables.plain]
     inverse = w.reciprocal()
     light = slow_light(pixels, inverse, tables, bank)
-    darken(light, shadows, pixels.per_view, *(pixels.shaped(values) for values in (x, y, inverse)))
+    darken(light, shadows, pixels, pixels.shaped(inverse))
     light = light.view(-1)
-    u = (columns[0] * x).addcmul_(columns[1], y).add_(columns[2]).mul_(inverse).add_(columns[6])
-    v = (columns[3] * x).addcmul_(columns[4], y).add_(columns[5]).mul_(inverse).add_(columns[7])
-    level = (columns[11] * w).clamp_(0.02, 1).log2_().mul_(-0.5).sub_(torch.log2(w)).add_(columns[10])
+    u = torch.addcmul(columns[2], columns[0], x).addcmul_(columns[1], y)
+    v = torch.addcmul(columns[5], columns[3], x).addcmul_(columns[4], y)
+    u, v = torch.addcmul(columns[6], u, inverse), torch.addcmul(columns[7], v, inverse)
+    # A plane's texels shrink with its distance, and by the root of the cosine at which it is seen.
+    level = columns[10].sub((columns[11] * w).clamp_(0.02, 1).mul_(w).mul_(w).log2_(), alpha=0.5)
     kind = data.kind.index_select(0, item)
     shine = None
     bent = Subset(kind == QUADRIC)
@@ -157,11 +122,11 @@ def shade_pixels(
         columns[9],
         (DETAIL_TURN[0] * u - DETAIL_TURN[1] * v).mul_(columns[12]),
         (DETAIL_TURN[1] * u + DETAIL_TURN[0] * v).mul_(columns[12]),
-        level + columns[12].log2(),
+        level + columns[20],
     )
     light.mul_(detail.sub_(0.5).mul_(columns[13]).add_(1))
     for channel in range(3):
-        color[channel].mul_(columns[17 + channel]).add_(columns[14 + channel]).mul_(light)
+        torch.addcmul(columns[14 + channel], color[channel], columns[17 + channel], out=color[channel]).mul_(light)
     if shine is not None:
         bent.put(color, bent.take(color) + shine)
     return color
@@ -171,10 +136,10 @@ def slow_light(pixels: Pixels, inverse: torch.Tensor, tables: Tables, bank: Bank
     """Brightness, `shaped`, from the pattern of light that lies over the world; 1 in the sky. See `field_table`."""
     if isinstance(pixels.view, slice) and not any(tables.patchy[pixels.view]):
         return torch.ones_like(pixels.shaped(pixels.w))
-    x, y, w, inverse = (pixels.shaped(values) for values in (pixels.x, pixels.y, pixels.w, inverse))
+    w, inverse = pixels.shaped(pixels.w), pixels.shaped(inverse)
     field = pixels.per_view(tables.field)
-    u = (field[0] * x).add_(field[1] * y).add_(field[2]).mul_(inverse).add_(field[6])
-    v = (field[3] * x).add_(field[4] * y).add_(field[5]).mul_(inverse).add_(field[7])
+    u = pixels.affine(field[:3]).mul_(inverse).add_(field[6])
+    v = pixels.affine(field[3:6]).mul_(inverse).add_(field[7])
     level = (field[10] - torch.log2(w)).add_(1).clamp_(min=0)
     # Far away the pattern is finer than a pixel and fades into its mean.
     strength = (1 - level * 0.15).clamp_(0, 1).mul_(field[8])

@@ -9,7 +9,6 @@ Shape legend: B scenes, S surfaces, V views.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -18,6 +17,7 @@ from numpy.typing import NDArray
 from distill.scene_device import send
 from distill.scene_geometry import Cameras, Floats, Surfaces, by_pixel, project
 from distill.scene_lights import Lights
+from distill.scene_pixels import Pixels
 from distill.scene_raster import Visible, cast
 from distill.scene_textures import Bank
 
@@ -117,23 +117,17 @@ def by_view(lights: Cameras, cameras: Cameras) -> tuple[Floats, Floats]:
     return by_pixel(rows, cameras, np.arange(len(scene))), constants
 
 
-def darken(
-    light: torch.Tensor, maps: ShadowMaps | None, per_view: Callable[[torch.Tensor], torch.Tensor],
-    x: torch.Tensor, y: torch.Tensor, inverse: torch.Tensor,
-) -> None:  # fmt: skip
-    """Take away, in place, the light that shadows keep from the points of pixels x, y.
+def darken(light: torch.Tensor, maps: ShadowMaps | None, pixels: Pixels, inverse: torch.Tensor) -> None:
+    """Take away, in place, the light that shadows keep from the points that pixels see.
 
     Args:
-        light: of the pixels, all of one shape.
-        per_view: gives the rows of a table (V, C) as (C, ...), to go with the pixels.
-        inverse: depth of the points.
+        light, inverse: of the pixels, `shaped`; depth of the points.
     """
     if maps is None:
         return
-    table = per_view(maps.table)
+    table = pixels.per_view(maps.table)
     across, down, depth = (
-        (table[3 * row] * x).add_(table[3 * row + 1] * y).add_(table[3 * row + 2]).mul_(inverse).add_(table[9 + row])
-        for row in range(3)
+        pixels.affine(table[3 * row : 3 * row + 3]).mul_(inverse).add_(table[9 + row]) for row in range(3)
     )
     across, down = across / depth, down / depth
     slope, strength = table[12], table[13]
@@ -141,7 +135,7 @@ def darken(
     edge = torch.maximum(across.abs(), down.abs()).sub_(0.9).mul_(10)
     beyond = (depth * (BIAS * slope)).sub_(LIGHT_DISTANCE + FADE)
     keep = torch.maximum(edge, beyond).clamp_(0, 1).sub_(1)
-    behind = share_behind(maps.depth, per_view(maps.first)[0], across, down, depth, slope)
+    behind = share_behind(maps.depth, pixels.per_view(maps.first)[0], across, down, depth, slope)
     light.mul_(behind.mul_(keep).mul_(strength).add_(1))
 
 

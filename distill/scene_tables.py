@@ -26,7 +26,7 @@ class Tables:
     """What shading needs, on the render device; float32, one column per item or view.
 
     Args:
-        plain: (20, I), see `plain_table`.
+        plain: (21, I), see `plain_table`.
         curved, wavy: see `curved_table` and `wavy_table`.
         field: (V, 12) the slow changes of light by pixel, see `field_table`.
         opacity: (I,) share of what is behind that an item hides.
@@ -66,7 +66,10 @@ def make_tables(
 
 
 def plain_table(items: Items, surfaces: Surfaces, materials: Materials, lights: Lights, cameras: Cameras) -> Floats:
-    """Per item: texture coordinates by pixel (0–7), texture numbers, level terms, detail (8–13), colours (14–19)."""
+    """Per item, (21, I): texture coordinates by pixel (0–7), texture numbers, level, detail (8–13), colours (14–19).
+
+    The last is log2 of column 12.
+    """
     own = items.surface
     thing, kind = surfaces.thing[own], items.kind
     scale, turn = 1 / materials.tile[thing], materials.turn[thing]
@@ -90,7 +93,7 @@ def plain_table(items: Items, surfaces: Surfaces, materials: Materials, lights: 
     gain = (materials.gain[thing] * light[:, None]).T
     numbers = materials.texture[thing].T.astype(np.float64)
     others = [level, distance, materials.ratio[thing], materials.detail[thing]]
-    return np.concatenate([rows, constants, numbers, others, base, gain])
+    return np.concatenate([rows, constants, numbers, others, base, gain, [np.log2(materials.ratio[thing])]])
 
 
 def flat_light(surfaces: Surfaces, lights: Lights) -> Floats:

@@ -175,6 +175,7 @@ def test_scenes_hold_glass_and_mirrors_of_every_strength() -> None:
 
 def test_rare_pixels_give_the_same_picture_gathered_and_all_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """The form for GPUs, which waits for no count of pixels, against the one for CPUs."""
+    monkeypatch.setattr("distill.scene_layout.GLASS_SHARE", 1.0)
 
     def render() -> scenes.SceneBatch:
         return render_scenes(3, SIZE, generator=torch.Generator().manual_seed(2), options=PLAIN)
@@ -191,10 +192,11 @@ def test_rare_pixels_give_the_same_picture_gathered_and_all_at_once(monkeypatch:
 
 @pytest.mark.parametrize("budget", [1 << 9, 1 << 11, 1 << 15])
 def test_chunks_of_any_size_give_the_same_picture(monkeypatch: pytest.MonkeyPatch, budget: int) -> None:
-    """Parts of a view, whole views and several views at a time."""
+    """Parts of a view, whole views and several views at a time, with much glass: behind it pixels are picked."""
+    monkeypatch.setattr("distill.scene_layout.GLASS_SHARE", 1.0)
 
     def render() -> scenes.SceneBatch:
-        return render_scenes(2, (32, 48), generator=torch.Generator().manual_seed(6), options=PLAIN)
+        return render_scenes(3, (32, 48), generator=torch.Generator().manual_seed(6), options=PLAIN)
 
     whole = render()
     for name in ("scene_shading", "scene_raster"):
