@@ -6,6 +6,7 @@ whatever only one of them may do (files) or decide (whether to resume) is done b
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Callable
 from types import FrameType
@@ -66,8 +67,8 @@ def launch(trainer: pl.Trainer, work: Callable[[], Answer]) -> Answer:
 
 
 def terminated(number: int, frame: FrameType | None) -> NoReturn:
-    """End when the first process says so, without a word."""
-    raise SystemExit(128 + number)
+    """End when the first process says so, without a word: nothing is written here, and Python may be ending already."""
+    os._exit(128 + number)
 
 
 def decided_by_first(trainer: pl.Trainer, decide: Callable[[], Answer]) -> Answer:
