@@ -28,6 +28,7 @@ import numpy as np
 import torch
 
 from distill.curation_config import CurateConfig
+from distill.processes import require_one_process
 from distill.train import train
 from stereo.artifacts import make_manifest, sha256_file, write_bytes, write_json
 from stereo.errors import UserError
@@ -99,6 +100,7 @@ def reason_of(config: CurateConfig) -> str:
 
 def check(config: CurateConfig) -> None:
     """Refuse settings that cannot work, before anything is written."""
+    require_one_process("curate", config.train.trainer)
     if config.rounds < 1:
         raise UserError(f"{config.rounds} is below 1", where="--rounds")
     for name, value in (("threshold", config.threshold), ("most_dropped", config.most_dropped)):

@@ -39,6 +39,17 @@ def processes(options: TrainerOptions) -> tuple[int, int]:
     return (options.devices or 1, options.num_nodes or 1) if launched == (1, 1) else launched
 
 
+def require_one_process(verb: str, options: TrainerOptions) -> None:
+    """Refuse several processes for a verb that does other work beside the training, which all of them would do.
+
+    Raises:
+        UserError: more than one was asked for, or started.
+    """
+    if processes(options) != (1, 1):
+        raise UserError(f"`{verb}` runs in one process", where="--train.trainer.devices",
+                        fix="leave it out and start it without torchrun or srun; `train` takes several")  # fmt: skip
+
+
 def launch(trainer: pl.Trainer, work: Callable[[], Answer]) -> Answer:
     """Start the other processes, connect with them, and do the work in each.
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from distill import curation
-from distill.config import TrainConfig
+from distill.config import TrainConfig, TrainerOptions
 from distill.curation import NO_TRUSTED_PIXEL, curate, judge, score_of
 from distill.curation_config import CurateConfig
 from stereo.errors import UserError
@@ -167,6 +167,21 @@ def test_an_interrupted_judging_goes_on_and_another_student_starts_anew(tmp_path
 def test_settings_that_cannot_work(tmp_path, options, told):
     with pytest.raises(UserError, match=told):
         curate(config_for(tmp_path, tmp_path, **options))
+
+
+def test_several_processes_are_refused(tmp_path, monkeypatch):
+    several = TrainConfig(out=tmp_path, trainer=TrainerOptions(devices=2))
+    with pytest.raises(UserError, match="one process"):
+        curate(config_for(tmp_path, tmp_path, train=several))
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("LOCAL_RANK", "0")
+    monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
+    monkeypatch.setenv("MASTER_PORT", "1")
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "made up")
+    with pytest.raises(UserError, match="one process"):
+        curate(config_for(tmp_path, tmp_path))
 
 
 def test_training_options_reach_the_training(tmp_path, trainings):
