@@ -40,6 +40,16 @@ def cpu_features() -> list[str]:
     return [feature for feature in FEATURES if feature in flags]
 
 
+def has_byte_dot_products() -> bool:
+    """Whether the processor multiplies and sums bytes in one instruction.
+
+    An x86 processor without it sums products of bytes in 16 bits, which saturate, or gives up a bit of the weights
+    (https://oneapi-src.github.io/oneDNN/dev_guide_int8_computations.html).
+    """
+    features = cpu_features()
+    return any(feature in features for feature in ("avx_vnni", "avx512_vnni", "amx_int8", "asimddp", "i8mm"))
+
+
 def power_mode() -> str | None:
     """The frequency governor of the first core; None where the system does not tell (virtual machines)."""
     return _read(GOVERNOR).strip() or None

@@ -18,6 +18,7 @@ from onnx import TensorProto
 from calibration import quantize as room
 from calibration.precision import KEEP_FLOAT, convolutions_kept_float, node_names, nodes_kept_fp32, quantised_nodes
 from calibration.quantize import quantize_student
+from deploy.device import has_byte_dot_products
 from deploy.export import get_metadata
 from deploy.runners.registry import open_runner
 from distill.scenes import render_scenes
@@ -225,10 +226,19 @@ def test_openvino_runs_integer_kernels_and_agrees(variants, graphs, inputs):
     found = runner.run(*inputs)
     integer, _, total = runner.metadata["runtime.integer_kernels"].split()[:3]
     runner.close()
-    assert int(integer) == len(quantised_nodes(graphs["int8"])), f"{integer} of {total}"
-    # The same values rounded to the same 256 steps: nearer to each other than to the graph that does not round.
+    # Without 8-bit dot products OpenVINO computes some convolutions in float, and the runner says how many.
+    quantised = len(quantised_nodes(graphs["int8"]))
+    assert quantised / 2 < int(integer) <= quantised, f"{integer} of {total}"
+    if has_byte_dot_products():
+        assert int(integer) == quantised, f"{integer} of {total}"
     wanted, exact = (disparity(variants / f"{role}.onnx", inputs) for role in ("int8", "fp32"))
-    assert np.abs(found - wanted).mean() < 0.7 * np.abs(exact - wanted).mean()
+    difference = np.abs(found - wanted).mean()
+    if has_byte_dot_products():
+        # The same values rounded to the same 256 steps: nearer to each other than to the graph that does not round.
+        assert difference < 0.7 * np.abs(exact - wanted).mean()
+    else:
+        # 16-bit sums saturate; disparities here are of the order of 30 px.
+        assert difference < 0.5
 
 
 @pytest.mark.parametrize("role", ROLES)

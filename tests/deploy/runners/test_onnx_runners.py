@@ -159,6 +159,18 @@ def test_openvino_counts_integer_kernels(tmp_path: Path, network: Path) -> None:
     assert open_runner(quantised, "openvino").metadata[count] == "1 of 16 convolutions and matrix products"
 
 
+@pytest.mark.parametrize("able", [True, False])
+def test_openvino_tells_where_int8_is_not_what_it_is_elsewhere(
+    tmp_path: Path, network: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, able: bool
+) -> None:
+    pytest.importorskip("openvino")
+    monkeypatch.setattr("deploy.runners.openvino_runner.has_byte_dot_products", lambda: able)
+    open_runner(network, "openvino")
+    assert "8-bit dot products" not in caplog.text, "a graph without integers"
+    open_runner(quantise_convolutions(network, tmp_path / "int8.onnx"), "openvino")
+    assert ("8-bit dot products" in caplog.text) is not able
+
+
 def test_openvino_sends_no_telemetry(tmp_path: Path, network: Path) -> None:
     """Its telemetry leaves a client id in ~/intel at every import; ours must not."""
     pytest.importorskip("openvino")
