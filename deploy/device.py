@@ -40,6 +40,13 @@ def cpu_features() -> list[str]:
     return [feature for feature in FEATURES if feature in flags]
 
 
+def precision_hints() -> list[str]:
+    """Arithmetic that OpenVINO can be held to on this processor: "f32", and "bf16" where it computes in it."""
+    features = cpu_features()
+    native = any(feature in features for feature in ("avx512_bf16", "amx_bf16", "bf16"))
+    return ["f32", "bf16"] if native else ["f32"]
+
+
 def has_byte_dot_products() -> bool:
     """Whether the processor multiplies and sums bytes in one instruction.
 

@@ -24,6 +24,7 @@ import cv2
 
 from calibration.quantize import quantize_student
 from deploy.config import EvaluateConfig, ProfileConfig, ReportConfig
+from deploy.device import precision_hints
 from deploy.evaluate import evaluate, evaluate_runner
 from deploy.measure import Timing
 from deploy.models import shipped_students
@@ -155,12 +156,13 @@ def quantize_once(student: Path, labels: Path, size: tuple[int, int], graphs: Pa
 
 def evaluate_all(graphs: Path, student: Path, truth: list[Path], results: Path, config: DemoConfig) -> None:
     """Each variant under each runtime, the student in PyTorch, and the reference methods, on all truth."""
+    hints = ",".join(precision_hints())
     for folder in truth:
         dataset = "clip" if folder.parent.name == "clip" else folder.name
         common: dict[str, Any] = {
             "data": str(folder), "out": str(results), "dataset": dataset, "threads": config.threads
         }  # fmt: skip
-        evaluate(EvaluateConfig([str(graphs)], runtime="openvino,onnxruntime", precision_hints="f32,bf16", **common))
+        evaluate(EvaluateConfig([str(graphs)], runtime="openvino,onnxruntime", precision_hints=hints, **common))
         evaluate(EvaluateConfig([str(student)], runtime="torch", pictures=False, **common))
         pairs = load_pairs(folder)
         for method, model in references(config):
@@ -201,6 +203,6 @@ def as_method(teacher: Teacher, *, threads: int) -> tuple[NativeMethod, ModelFac
 def profiling(graphs: Path, results: Path, config: DemoConfig) -> ProfileConfig:
     """Settings of the demo's latency measurement."""
     return ProfileConfig(
-        [str(graphs)], out=str(results), runtime="openvino,onnxruntime", precision_hints="f32,bf16",
+        [str(graphs)], out=str(results), runtime="openvino,onnxruntime", precision_hints=",".join(precision_hints()),
         threads=config.threads, runs=30, seconds=60.0,
     )  # fmt: skip

@@ -61,6 +61,11 @@ def test_processor_and_board_names(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(device, "BOARD", tmp_path / "none")
     assert device_name().startswith("Fast CPU 9000, ")
     assert cpu_features() == ["avx512_bf16", "amx_int8"]
+    assert device.precision_hints() == ["f32", "bf16"]
+    assert device.has_byte_dot_products()
+    cpu.write_text("flags\t\t: fpu avx2 sse2\n")
+    assert device.precision_hints() == ["f32"]
+    assert not device.has_byte_dot_products()
     board = tmp_path / "model"
     board.write_bytes(b"NVIDIA Jetson AGX Orin Developer Kit\0")
     monkeypatch.setattr(device, "BOARD", board)
