@@ -158,7 +158,8 @@ class Spool:
             # Another process may delete it at any time; a file that is open stays readable.
             with suppress(FileNotFoundError):
                 file = path.open("rb")
-                os.utime(file.fileno())
+                # The system's own time stamps are a few ms coarse: shards used one after the other would tie.
+                os.utime(file.fileno(), ns=(time.time_ns(), time.time_ns()))
                 return file
             with self._locked(shard["sha256"]):
                 if not path.exists():
