@@ -1,6 +1,6 @@
 """The model card beside a shipped student: a pure function of its file and of measured results.
 
-    python -m student.model_card NAME [--results results.json ...]
+    python -m student.model_card NAME [--results results.json ...] [--limits TEXT]
 
 reads `student/weights/NAME.safetensors`, and of results files of `evaluate` the rows that are about this file or about
 graphs exported from it, and writes `student/weights/NAME.md`. The last block of a card holds all its numbers as JSON:
@@ -35,12 +35,13 @@ SCORED = (
 ACCURACY = ("epe_px", "bad1_pct", "bad2_pct", "d1_pct")
 
 
-def card_facts(path: Path, rows: Sequence[ResultRow]) -> dict[str, Any]:
+def card_facts(path: Path, rows: Sequence[ResultRow], *, limits: str | None = None) -> dict[str, Any]:
     """Everything a card says, as JSON values.
 
     Args:
         path: the student file.
         rows: of `evaluate`; those about other students are left out.
+        limits: what its users must know, in a person's words.
 
     Raises:
         UserError: not a student file.
@@ -57,6 +58,7 @@ def card_facts(path: Path, rows: Sequence[ResultRow]) -> dict[str, Any]:
         "parameters": parameters,
         "config": plain(metadata["config"]),
         "training": metadata["training"],
+        "limits": limits,
         "accuracy": [accuracy_of(row) for row in own],
     }
 
@@ -85,6 +87,7 @@ def card_text(facts: dict[str, Any]) -> str:
         f"A student of stereodistill: {facts['parameters']:,} parameters, {facts['size_bytes'] / 1e6:.2f} MB, "
         f"disparities up to {facts['config']['max_disp']} px, {facts['config']['iterations']} refinement steps. "
         f"Licence: {LICENCE}. `stereodistill predict LEFT RIGHT --model {facts['name']} --out DIR` runs it.",
+        *([f"## Limits\n\n{facts['limits']}"] if facts.get("limits") else []),
         "## Data\n\n" + data_text(training),
         "## Training\n\n" + training_text(training),
         "## Accuracy\n\n" + accuracy_text(facts),
@@ -174,10 +177,10 @@ def read_card(path: Path) -> dict[str, Any]:
         raise UserError("the model card has no record", where=path, fix="make it again") from error
 
 
-def write_card(path: Path, rows: Sequence[ResultRow]) -> Path:
-    """Write NAME.md beside NAME.safetensors. Returns its path."""
+def write_card(path: Path, rows: Sequence[ResultRow], *, limits: str | None = None) -> Path:
+    """Write NAME.md beside NAME.safetensors; see `card_facts`. Returns its path."""
     card = path.with_suffix(".md")
-    write_bytes(card, card_text(card_facts(path, rows)).encode())
+    write_bytes(card, card_text(card_facts(path, rows, limits=limits)).encode())
     return card
 
 
@@ -186,10 +189,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("name", help="a shipped student, or a .safetensors file")
     parser.add_argument("--results", nargs="*", default=[], help="results files of evaluate")
+    parser.add_argument("--limits", help="what its users must know, in a sentence or two")
     options = parser.parse_args(arguments)
     try:
         rows = [row for path in options.results for row in read_results(path)]
-        print(write_card(find_student(options.name), rows))
+        print(write_card(find_student(options.name), rows, limits=options.limits))
     except UserError as error:
         parser.exit(2, f"error: {error}\n")
     return 0

@@ -52,7 +52,7 @@ def shipped_problems(path: Path) -> list[str]:
         refuse_non_commercial(read_metadata(path)["training"])
         card = path.with_suffix(".md")
         said = read_card(card)
-        true = {**card_facts(path, []), "accuracy": said.get("accuracy")}
+        true = {**card_facts(path, []), "accuracy": said.get("accuracy"), "limits": said.get("limits")}
         differing = sorted(key for key in said.keys() | true.keys() if said.get(key) != true.get(key))
         if differing:
             problems.append(f"{card.name} differs from {path.name} in {', '.join(differing)}")

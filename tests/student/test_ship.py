@@ -92,6 +92,14 @@ def test_masks_are_averaged_apart_where_an_image_has_several(tmp_path: Path, wei
     assert "| mean of 2, pairs | all | 2.00 |" in text
 
 
+def test_a_card_tells_limits_and_goes_on_telling_them(tmp_path: Path, weights: Path, textures: Path) -> None:
+    ship.main([str(trained(tmp_path, training(textures))), "--name", "nano"])
+    assert "## Limits" not in (weights / "nano.md").read_text()
+    model_card.main(["nano", "--limits", "Not for stairs."])
+    assert "## Limits\n\nNot for stairs." in (weights / "nano.md").read_text()
+    assert ship.shipped_problems(weights / "nano.safetensors") == []
+
+
 def test_a_student_of_a_teacher_in_the_loop_does_not_ship(textures: Path) -> None:
     record = training(textures)
     record["config"]["teacher"] = {"checkpoint": "weights/model_best_bp2.pth", "replaces": "labels"}
