@@ -18,6 +18,15 @@ HEIGHT, WIDTH = 64, 96
 HALVES = (torch.bfloat16, torch.float16)
 
 
+def computes_in(dtype: torch.dtype) -> bool:
+    """Whether the processor's convolutions have this type; elsewhere one forward pass takes a minute."""
+    supported = {
+        torch.bfloat16: torch.ops.mkldnn._is_mkldnn_bf16_supported,
+        torch.float16: torch.ops.mkldnn._is_mkldnn_fp16_supported,
+    }
+    return supported[dtype]()
+
+
 @pytest.fixture(scope="module")
 def network(recipe_network: Callable[..., FoundationStereo]) -> FoundationStereo:
     return recipe_network(max_disp=64)
@@ -51,6 +60,8 @@ EXTREMES = {
 @pytest.mark.parametrize("dtype", HALVES, ids=str)
 @pytest.mark.parametrize("images", EXTREMES)
 def test_extreme_images_stay_finite(images: str, dtype: torch.dtype, network: FoundationStereo) -> None:
+    if images != "checkerboard" and not computes_in(dtype):
+        pytest.skip(f"this processor does not compute in {dtype}: one extreme image must do")
     finite: dict[str, bool] = {}
 
     def check(name: str) -> Callable[..., None]:
