@@ -113,8 +113,8 @@ def kernel_facts(compiled: Any) -> dict[str, str]:
             kinds.append(facts["runtimePrecision"].astype(str))
     integer = sum(kind in INTEGER_PRECISIONS for kind in kinds)
     if integer and not has_byte_dot_products():
-        log.warning("this processor has no 8-bit dot products: OpenVINO's INT8 can be wrong by any amount on it, and some "
-                    "quantised layers run in float; take onnxruntime for INT8 here")  # fmt: skip
+        log.warning("this processor has no 8-bit dot products: OpenVINO's INT8 can be wrong by any amount on it, and "
+                    "some quantised layers run in float; take onnxruntime for INT8 here")  # fmt: skip
     return {"runtime.integer_kernels": f"{integer} of {len(kinds)} convolutions and matrix products"}
 
 
