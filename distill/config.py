@@ -142,7 +142,7 @@ class TrainerOptions:
         num_nodes: machines; 1, or what torchrun or srun started, when left out.
         accelerator: cpu, gpu or auto.
         strategy: how several processes train one network; auto takes ddp for more than one.
-        compile: let torch.compile fuse the network; it pays in long runs on GPUs, after some minutes of compiling.
+        compile: let torch.compile fuse the network, which takes some minutes first; whether it pays was not measured.
     """
 
     devices: int | None = None

@@ -121,6 +121,7 @@ def fit(
     checkpoints = Checkpoints(config.out, config.checkpoint_every)
     groups = validation_groups(config, trained.max_disp) if trainer.is_global_zero else {}
     validation = Validation(config, groups)
+    # Lightning sets this list in a way that type checkers cannot see.
     trainer.callbacks += [ProgressLine(), validation, checkpoints]  # pyright: ignore[reportAttributeAccessIssue]
     trainer.loggers = loggers(config, start)
     if start:

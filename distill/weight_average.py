@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import torch
 from torch import nn
@@ -54,7 +55,7 @@ class WeightAverage:
         """What a checkpoint keeps."""
         return {"steps": self.steps, "average": self.average}
 
-    def load_state_dict(self, state: Mapping[str, object]) -> None:
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from a checkpoint."""
-        self.steps = int(state["steps"])  # pyright: ignore[reportArgumentType]
-        self.average = {name: tensor.clone() for name, tensor in state["average"].items()}  # pyright: ignore[reportAttributeAccessIssue]
+        self.steps = int(state["steps"])
+        self.average = {name: tensor.clone() for name, tensor in state["average"].items()}
