@@ -33,8 +33,9 @@ import torch.nn.functional as F
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from distill.batches import Batch
 from distill.config import DataOptions
-from distill.data import Batch, open_batches
+from distill.data import open_batches
 from distill.foundation_stereo import MONO, build_foundation_stereo, save_parts
 from distill.networks import TrainedFoundationStereo
 from distill.validation import mean_scores, validate, validation_scenes

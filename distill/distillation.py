@@ -16,8 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from distill.batches import Batch
 from distill.config import LossOptions
-from distill.data import Batch
 from distill.losses import weighted_mean
 from distill.online_teacher import OnlineTeacher, TeacherAnswer
 from student.model import StudentPredictions, StudentStereo

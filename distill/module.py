@@ -10,9 +10,9 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 
+from distill.batches import Batch
 from distill.collectives import mean_over_processes, of_all_processes
 from distill.config import TrainConfig
-from distill.data import Batch
 from distill.networks import TrainedNetwork
 from distill.processes import fail_together
 from distill.weight_average import WeightAverage

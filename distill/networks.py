@@ -14,8 +14,8 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 
+from distill.batches import Batch
 from distill.config import FoundationStereoOptions, LossOptions, OnlineTeacherOptions, TrainConfig
-from distill.data import Batch
 from distill.distillation import Distillation
 from distill.foundation_stereo import build_foundation_stereo
 from distill.losses import Losses, foundation_stereo_loss, sequence_loss

@@ -17,8 +17,8 @@ from typing import Any, NamedTuple
 
 import torch
 
+from distill.batches import Batch
 from distill.config import OnlineTeacherOptions
-from distill.data import Batch
 from stereo.errors import UserError
 from teacher.checkpoints import load_foundation_stereo
 from teacher.consistency import LARGEST_DIFFERENCE_PX, TOLERANCE_PX

@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
+from distill.batches import TENSORS, join
 from distill.config import DataOptions, Stage
 from distill.curriculum import BatchShape, Curriculum
-from distill.data import TENSORS, join, open_batches
+from distill.data import open_batches
 from stereo.errors import UserError
 
 STAGES = [Stage(0.3, "64x64", 4), Stage(0.5, "64x96")]

@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 import torch
 
+from distill.batches import TENSORS, Batch
 from distill.config import DataOptions
-from distill.data import TENSORS, Batch, BatchStream, Blocks, FrameCache, crop_labels, open_batches
+from distill.data import BatchStream, Blocks, open_batches
+from distill.label_frames import FrameCache, crop_labels
 from stereo.errors import UserError
 from stereo.label_set import LabelledFrame
 

@@ -12,8 +12,8 @@ import torch
 from safetensors.torch import load_file
 
 import distill.train
+from distill.batches import Batch
 from distill.config import LossOptions, OnlineTeacherOptions
-from distill.data import Batch
 from distill.distillation import Distillation, feature_term, rebinning, teacher_distribution, volume_term
 from distill.networks import TrainedStudent
 from distill.online_teacher import OnlineTeacher, left_right_confidence

@@ -12,8 +12,8 @@ from torch import nn
 
 import distill.train
 from distill import callbacks
+from distill.batches import Batch
 from distill.config import FoundationStereoOptions, LossOptions, TrainConfig
-from distill.data import Batch
 from distill.foundation_stereo import save_parts
 from distill.networks import TrainedFoundationStereo, build
 from distill.scenes import render_scenes

@@ -16,8 +16,9 @@ from safetensors.torch import load_file
 from distill import callbacks
 from distill import packed as packed_module
 from distill import train as train_module
+from distill.batches import Batch
 from distill.config import DataOptions
-from distill.data import Batch, Blocks, open_batches
+from distill.data import Blocks, open_batches
 from distill.validation import validation_scenes
 from stereo.cli import main
 from stereo.errors import UserError
