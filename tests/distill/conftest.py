@@ -1,4 +1,4 @@
-"""Packed label sets behind an http server, and behind a stand-in for the AWS command line.
+"""Label sets: of a rendered clip; packed behind an http server, and behind a stand-in for the AWS command line.
 
 Helper modules cannot be imported from tests, so everything comes as a fixture.
 """
@@ -19,6 +19,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from distill.scene_clip import write_clip
+from stereo.cli import main
 from stereo.label_set import LabelledFrame, LabelSet
 from stereo.label_set_writer import LabelSetWriter
 from stereo.packing import PackConfig, pack
@@ -124,3 +126,12 @@ def bucket(packed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str
     program.chmod(program.stat().st_mode | stat.S_IXUSR)
     monkeypatch.setenv("PATH", f"{program.parent}{os.pathsep}{os.environ['PATH']}")
     return "s3://bucket/a;set"
+
+
+@pytest.fixture(scope="module")
+def clip_labels(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two rendered frames of 96×160 labelled by SGBM, with files of their own."""
+    folder = tmp_path_factory.mktemp("labels")
+    clip = write_clip(folder / "clip", 2, (96, 160), seed=0)
+    assert main(["label", str(clip), "--out", str(folder / "set"), "--links", "false"]) == 0
+    return folder / "set"

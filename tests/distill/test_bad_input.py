@@ -22,7 +22,6 @@ import distill.train
 from distill.config import LossOptions
 from distill.foundation_stereo import load_parts, save_parts
 from distill.losses import beyond_pct, pixel_weights, sequence_loss
-from distill.scene_clip import write_clip
 from distill.scenes_config import SceneOptions
 from distill.validation import validation_scenes
 from stereo.cli import main
@@ -51,14 +50,6 @@ def run(out: Path, *more: str) -> int:
 
 
 @pytest.fixture(scope="module")
-def labels(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("labels")
-    clip = write_clip(folder / "clip", 2, (96, 160), seed=0)
-    assert main(["label", str(clip), "--out", str(folder / "set"), "--links", "false"]) == 0
-    return folder / "set"
-
-
-@pytest.fixture(scope="module")
 def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("photographs")
     for name in ("a.png", "b.png"):
@@ -67,7 +58,7 @@ def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory, labels: Path, photographs: Path) -> Path:
+def finished(tmp_path_factory: pytest.TempPathFactory, clip_labels: Path, photographs: Path) -> Path:
     """A run whose scenes reach beyond the 32 px of its student."""
     out = tmp_path_factory.mktemp("run")
     with pytest.MonkeyPatch.context() as patch:
@@ -75,7 +66,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory, labels: Path, photographs
         patch.setattr(
             distill.train, "validation_scenes", lambda *_, max_disp: validation_scenes(1, (64, 96), max_disp=max_disp)
         )
-        assert run(out, "--data.labels", f"[{labels}]", "--data.textures", str(photographs)) == 0
+        assert run(out, "--data.labels", f"[{clip_labels}]", "--data.textures", str(photographs)) == 0
     return out
 
 
@@ -104,10 +95,10 @@ def test_values_that_are_not_numbers_weigh_nothing() -> None:
 
 
 def test_a_label_set_without_a_trusted_pixel_is_refused(
-    tmp_path: Path, labels: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, clip_labels: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     copy = tmp_path / "set"
-    shutil.copytree(labels, copy)
+    shutil.copytree(clip_labels, copy)
     manifest = json.loads((copy / "manifest.json").read_text())
     (copy / "manifest.json").write_text(json.dumps({**manifest, "kept_pct": 0}))
     assert run(tmp_path / "out", "--data.labels", f"[{copy}]") == 2
@@ -115,10 +106,10 @@ def test_a_label_set_without_a_trusted_pixel_is_refused(
 
 
 def test_other_photographs_are_refused_by_name(
-    tmp_path: Path, finished: Path, labels: Path, photographs: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, finished: Path, clip_labels: Path, photographs: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     shutil.copytree(finished, tmp_path / "out")
-    options = ["--data.labels", f"[{labels}]", "--data.textures", str(photographs)]
+    options = ["--data.labels", f"[{clip_labels}]", "--data.textures", str(photographs)]
     assert run(tmp_path / "out", *options) == 0
     before = (photographs / "b.png").read_bytes()
     (photographs / "b.png").write_bytes((photographs / "a.png").read_bytes() + b" ")
@@ -143,7 +134,7 @@ def test_other_photographs_are_refused_by_name(
 def test_checkpoints_that_cannot_go_on(
     tmp_path: Path,
     finished: Path,
-    labels: Path,
+    clip_labels: Path,
     photographs: Path,
     damage: Callable[[dict[str, Any]], object],
     message: str,
@@ -155,7 +146,7 @@ def test_checkpoints_that_cannot_go_on(
     checkpoint = torch.load(out / "last.ckpt", weights_only=True)
     damage(checkpoint)
     torch.save(checkpoint, out / "last.ckpt")
-    assert run(out, "--data.labels", f"[{labels}]", "--data.textures", str(photographs)) == 2
+    assert run(out, "--data.labels", f"[{clip_labels}]", "--data.textures", str(photographs)) == 2
     assert message in capsys.readouterr().err
 
 

@@ -15,25 +15,15 @@ from safetensors.torch import load_file
 
 from distill.config import TrainerOptions
 from distill.processes import processes
-from distill.scene_clip import write_clip
-from stereo.cli import main
 from stereo.errors import UserError
 
 
-@pytest.fixture(scope="module")
-def labels(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("labels")
-    clip = write_clip(folder / "clip", 2, (96, 160), seed=0)
-    assert main(["label", str(clip), "--out", str(folder / "set"), "--links", "false"]) == 0
-    return folder / "set"
-
-
-def start(out: Path, labels: Path, devices: int, *more: str) -> subprocess.Popen[str]:
+def start(out: Path, clip_labels: Path, devices: int, *more: str) -> subprocess.Popen[str]:
     """Half of each batch are labels, whose trusted pixels are spread unevenly over the processes."""
     command = [
         sys.executable, "-m", "stereo.cli", "train", "--out", str(out), "--preset", "tiny", "--max_disp", "32",
         "--data.crop", "32x64", "--data.batch_size", "4", "--data.block", "4", "--data.workers", "0", "--data.lanes",
-        "2", "--data.labels", f"[{labels}]", "--validate_every", "0", "--precision", "32-true",
+        "2", "--data.labels", f"[{clip_labels}]", "--validate_every", "0", "--precision", "32-true",
         "--trainer.accelerator", "cpu", "--trainer.devices", str(devices), *more,
     ]  # fmt: skip
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -49,14 +39,14 @@ def weights(out: Path) -> dict[str, torch.Tensor]:
     return load_file(out / "student.safetensors")
 
 
-def test_two_processes_give_the_loss_curve_of_one(tmp_path: Path, labels: Path) -> None:
+def test_two_processes_give_the_loss_curve_of_one(tmp_path: Path, clip_labels: Path) -> None:
     """Tolerance: the processes sum 4 pairs in another order, which moves a gradient by some float32 roundings (1e-6 of
     it). AdamW divides by the gradient's size, so a weight whose gradient is all rounding may move either way by the
     learning rate, here at most 1e-4, 20 times: 2e-3 of a weight of size 1. A batch of other pairs, or means of
     processes instead of pixels, differ by more than 1e-2 in the loss.
     """
     options = ["--steps", "20", "--batch_norm", "freeze", "--optimiser.learning_rate", "1e-4"]
-    runs = [start(tmp_path / str(devices), labels, devices, *options) for devices in (1, 2)]
+    runs = [start(tmp_path / str(devices), clip_labels, devices, *options) for devices in (1, 2)]
     for devices, process in enumerate(runs, 1):
         stdout, stderr = process.communicate(timeout=580)
         assert process.returncode == 0, stderr
@@ -70,9 +60,11 @@ def test_two_processes_give_the_loss_curve_of_one(tmp_path: Path, labels: Path) 
 
 
 @pytest.mark.slow
-def test_ctrl_c_in_one_process_ends_both_at_the_same_step_and_resumes_exactly(tmp_path: Path, labels: Path) -> None:
+def test_ctrl_c_in_one_process_ends_both_at_the_same_step_and_resumes_exactly(
+    tmp_path: Path, clip_labels: Path
+) -> None:
     options = ["--steps", "40", "--checkpoint_every", "3", "--optimiser.ema", "0.9"]
-    process = start(tmp_path / "cut", labels, 2, *options)
+    process = start(tmp_path / "cut", clip_labels, 2, *options)
     deadline = time.monotonic() + 300
     while not (tmp_path / "cut" / "last.ckpt").exists() and time.monotonic() < deadline:
         time.sleep(0.02)
@@ -80,7 +72,7 @@ def test_ctrl_c_in_one_process_ends_both_at_the_same_step_and_resumes_exactly(tm
     _, errors = process.communicate(timeout=300)
     assert process.returncode == 130, errors
     for out in ("cut", "whole"):
-        _, errors = (again := start(tmp_path / out, labels, 2, *options)).communicate(timeout=580)
+        _, errors = (again := start(tmp_path / out, clip_labels, 2, *options)).communicate(timeout=580)
         assert again.returncode == 0, errors
     assert len(list((tmp_path / "cut" / "log").iterdir())) == 2
     one, other = weights(tmp_path / "cut"), weights(tmp_path / "whole")
@@ -88,10 +80,10 @@ def test_ctrl_c_in_one_process_ends_both_at_the_same_step_and_resumes_exactly(tm
 
 
 @pytest.mark.slow
-def test_an_error_of_all_processes_is_told_once(tmp_path: Path, labels: Path) -> None:
-    process = start(tmp_path / "a", labels, 2, "--steps", "2")
+def test_an_error_of_all_processes_is_told_once(tmp_path: Path, clip_labels: Path) -> None:
+    process = start(tmp_path / "a", clip_labels, 2, "--steps", "2")
     assert process.communicate(timeout=580)[1] is not None
-    process = start(tmp_path / "a", labels, 2, "--steps", "2", "--seed", "5")
+    process = start(tmp_path / "a", clip_labels, 2, "--steps", "2", "--seed", "5")
     _, errors = process.communicate(timeout=300)
     assert process.returncode == 2
     assert errors.count("seed was 0, now 5") == 1
