@@ -17,7 +17,9 @@ import argparse
 import dataclasses
 import json
 import logging
+import sys
 from collections import Counter
+from collections.abc import Container
 from pathlib import Path
 
 import cv2
@@ -31,6 +33,7 @@ from distill.scenes import render_scenes
 from distill.scenes_config import SceneOptions
 from distill.train import train
 from distill.validation import mean_scores, validate, validation_scenes
+from stereo.journal import read_journal
 from stereo.label_set import LabelledFrame, LabelSet
 from stereo.label_set_writer import LabelSetWriter
 from student.checkpoint import load_student
@@ -41,6 +44,7 @@ MAX_DISP = 64
 SHIFT_PX = 8.0
 STUDENTS = ("on_damaged", "on_curated", "on_clean")
 KINDS = ("wrong pair", "shifted label", "glare")
+THRESHOLDS = (40, 50, 60, 70, 80)
 
 
 def rendered(count: int, seed: int) -> list[LabelledFrame]:
@@ -116,6 +120,18 @@ def error_of(student: Path) -> dict[str, float]:
     return mean_scores(scores, [pair.name for pair in pairs])
 
 
+def by_threshold(scores: Path, wrong: Container[str]) -> dict[str, tuple[float | None, float]]:
+    """Precision and recall that other thresholds would have had, from the scores of a round."""
+    shares = {line["name"]: line["bad_pct"] for line in read_journal(scores) if "name" in line}
+    damaged_frames = sum(name in wrong for name in shares)
+    table: dict[str, tuple[float | None, float]] = {}
+    for threshold in THRESHOLDS:
+        dropped = [name for name, share in shares.items() if share > threshold]
+        found = sum(name in wrong for name in dropped)
+        table[f"{threshold}"] = (found / len(dropped) if dropped else None, found / damaged_frames)
+    return table
+
+
 def run(
     out: Path,
     *,
@@ -149,6 +165,7 @@ def run(
         "share": share, "seed": seed, "frames": frames, "damaged": len(kinds), "dropped": len(dropped),
         "precision": len(found) / len(dropped) if dropped else None, "recall": len(found) / len(kinds),
         "found": Counter(kinds[name] for name in found), "of": Counter(kinds.values()),
+        "by_threshold": by_threshold(folder / "curation" / "round_1" / "scores.jsonl", kinds),
         "on_damaged": error_of(folder / "curation" / "round_1" / "student" / "student.safetensors"),
         "on_curated": error_of(on_curated), "on_clean": error_of(on_clean),
     }  # fmt: skip
@@ -185,6 +202,9 @@ def main() -> None:
             precision = "–" if row["precision"] is None else f"{row['precision']:.2f}"
             print(f"| {share:.0%} ({row['damaged']} of {row['frames']}) | {seed} | {row['dropped']} | {precision} "
                   f"| {row['recall']:.2f} | {kinds} | {' | '.join(errors)} |", flush=True)  # fmt: skip
+            for threshold, (precise, recall) in row["by_threshold"].items():
+                told = "–" if precise is None else f"{precise:.2f}"
+                print(f"  above {threshold} %: precision {told}, recall {recall:.2f}", file=sys.stderr)
 
 
 if __name__ == "__main__":
