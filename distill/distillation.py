@@ -10,6 +10,7 @@ checkpoint and not in the student's file.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -52,6 +53,13 @@ def rebinning(source_px: Sequence[float], target_px: Sequence[float]) -> torch.T
     return matrix.float()
 
 
+@functools.lru_cache(maxsize=8)
+def plane_rebinning(source: int, target: int, device: torch.device) -> torch.Tensor:
+    """`rebinning` from the teacher's planes to the student's, made once and kept where it is used: every step needs it."""
+    teacher_px = [TEACHER_STRIDE * plane for plane in range(source)]
+    return rebinning(teacher_px, [STUDENT_STRIDE * plane for plane in range(target)]).to(device)
+
+
 def teacher_distribution(
     scores_BDHW: torch.Tensor, *, planes: int, temperature: float
 ) -> tuple[torch.Tensor, torch.Tensor]:
@@ -68,10 +76,7 @@ def teacher_distribution(
         (B, 1, H/2, W/2), the share of the teacher's distribution that is in the student's range.
     """
     shares = torch.softmax(scores_BDHW.float() / temperature, dim=1)
-    matrix = rebinning(
-        [TEACHER_STRIDE * plane for plane in range(shares.shape[1])],
-        [STUDENT_STRIDE * plane for plane in range(planes)],
-    ).to(shares.device)
+    matrix = plane_rebinning(shares.shape[1], planes, shares.device)
     pooled = F.avg_pool2d(shares, STUDENT_STRIDE // TEACHER_STRIDE)
     rebinned = torch.einsum("ts,bshw->bthw", matrix, pooled)
     inside = rebinned.sum(dim=1, keepdim=True)
