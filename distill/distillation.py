@@ -55,7 +55,7 @@ def rebinning(source_px: Sequence[float], target_px: Sequence[float]) -> torch.T
 
 @functools.lru_cache(maxsize=8)
 def plane_rebinning(source: int, target: int, device: torch.device) -> torch.Tensor:
-    """`rebinning` from the teacher's planes to the student's, made once and kept where it is used: every step needs it."""
+    """`rebinning` from the teacher's planes to the student's, made once and kept on the device that needs it."""
     teacher_px = [TEACHER_STRIDE * plane for plane in range(source)]
     return rebinning(teacher_px, [STUDENT_STRIDE * plane for plane in range(target)]).to(device)
 
