@@ -35,7 +35,7 @@ class Curriculum:
 
     def __init__(self, options: DataOptions, *, steps: int) -> None:
         self.block = options.block
-        first = BatchShape(parse_size(options.crop, multiple=SIZE_MULTIPLE), options.batch_size)
+        first = BatchShape(parse_size(options.crop, multiple=SIZE_MULTIPLE, option="--data.crop"), options.batch_size)
         self.stages: list[tuple[float, BatchShape]] = [(0.0, first)]
         for stage in options.stages:
             before, shape = self.stages[-1]
@@ -45,7 +45,9 @@ class Curriculum:
             pairs = shape.pairs if stage.batch_size is None else stage.batch_size
             if pairs < 1:
                 raise UserError(f"batch_size {pairs} is less than 1", where="--data.stages", fix="leave it out")
-            self.stages.append((stage.start, BatchShape(parse_size(stage.crop, multiple=SIZE_MULTIPLE), pairs)))
+            self.stages.append(
+                (stage.start, BatchShape(parse_size(stage.crop, multiple=SIZE_MULTIPLE, option="--data.stages"), pairs))
+            )
         self._begins = [share * steps for share, _ in self.stages]
 
     def shape(self, block: int) -> BatchShape:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 import torch
 from rich.console import Console
@@ -10,6 +11,7 @@ from rich.table import Table
 from torch.utils.flop_counter import FlopCounterMode
 
 from deploy.models import shipped_students
+from stereo.errors import UserError
 from stereo.options import parse_size
 from student.activation_memory import activation_memory_mb
 from student.checkpoint import load_student
@@ -40,6 +42,8 @@ def summary(config: SummaryConfig) -> None:
     size = parse_size(config.size, multiple=SIZE_MULTIPLE)
     if config.preset in PRESETS and config.preset not in shipped_students():
         student = build_student(config.preset, max_disp=config.max_disp, iterations=config.iterations)
+    elif not Path(config.preset).suffix and config.preset not in shipped_students():
+        raise UserError(f"no student '{config.preset}'", fix=f"a .safetensors file, or one of: {', '.join(PRESETS)}")
     else:
         student = load_student(config.preset, max_disp=config.max_disp, iterations=config.iterations)
     macs = count_macs(student, size)

@@ -49,7 +49,8 @@ def test_processes_share_the_batches_of_one(world: int) -> None:
     [
         ({"stages": [Stage(0.5, "64x64"), Stage(0.4, "64x96")]}, 1, "starts at 0.4, the one before at 0.5"),
         ({"stages": [Stage(1.5, "64x64")]}, 1, "starts at 1.5"),
-        ({"stages": [Stage(0.5, "60x64")]}, 1, "multiples of 32"),
+        ({"stages": [Stage(0.5, "60x64")]}, 1, r"--data\.stages.*multiples of 32"),
+        ({"crop": "60x64"}, 1, r"--data\.crop.*multiples of 32"),
         ({"stages": [Stage(0.5, "64x64", 0)]}, 1, "batch_size 0"),
         ({"lanes": 3}, 2, "2 processes cannot share 3 lanes"),
         ({"lanes": 4}, 2, "4 lanes, but 2 pairs"),

@@ -54,3 +54,8 @@ def test_activation_memory_grows_with_the_area_of_the_images() -> None:
     small, large = (activation_memory_mb(student, *torch.zeros(2, 1, 3, *size))["total"]
                     for size in ((64, 96), (128, 96)))  # fmt: skip
     assert large == pytest.approx(2 * small, rel=0.05)
+
+
+def test_a_wrong_name_is_told_what_there_is(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["summary", "nanoo"]) == 2
+    assert "one of: nano, small, tiny" in capsys.readouterr().err
