@@ -45,8 +45,8 @@ class Rule:
         return re.fullmatch(rf"(?:{self.nodes})(?:_\d+)?", node) is not None
 
 
-# Features are compared by group at 1/8 (inside the cost volume) and at 1/4 (between backbone and lookup).
-CORRELATION = r"(?:cost_volume|backbone\.[\w.]+/then)"
+# Features are compared by group at 1/8 (inside the cost volume) and at 1/4 (behind their projection).
+CORRELATION = r"(?:cost_volume|matching\.\w+/then)"
 
 KEEP_FP32 = (
     Rule("image normalisation", r"inputs/\w+?",
@@ -62,7 +62,7 @@ KEEP_FP32 = (
          "positions reach the image's width, where half precision steps by more than a tenth of a pixel"),
     Rule("disparity accumulator", r"refinement\.disparity_head\.\d+/then/\w+?",
          "corrections far smaller than the disparity are added to it in every iteration"),
-    Rule("convex weights", r"mask\.\d+/then/\w+?",
+    Rule("convex weights", r"(?:mask\.\d+|coarse_mask)/then/\w+?",
          "exponentials and their sum; the disparity itself passes through here, quantised weights give checkerboards"),
     Rule("layer norms", r"cost_filter\.transformer\.layers\.\d+\.norm\d+/LayerNormalization",
          "the variance is a sum of squares"),
@@ -75,13 +75,15 @@ KEEP_FLOAT = (
          "the first convolution sees every detail there is; three input channels gain little from integer kernels"),
     Rule("fine features", r"backbone\.stage_quarter\.(?:0\.0|1\.conv1\.0)/Conv",
          "matching gets its finest detail from here: rounding the inputs of these two costs more than all others do"),
+    Rule("matching projections", r"matching\.\w+/Conv",
+         "what is compared comes from here, and they are two 1x1 convolutions among fifty"),
     Rule("matching scores", r"classifier/Conv",
          "one output channel, and its differences decide between planes"),
     Rule("disparity input", r"refinement\.motion_encoder\.disparity_conv/Conv",
          "its input is the disparity: 256 steps over the whole range are coarser than a pixel"),
     Rule("disparity output", r"refinement\.disparity_head\.2/Conv",
          "its output is the correction of the disparity, one channel"),
-    Rule("upsampling logits", r"mask\.2/Conv",
+    Rule("upsampling logits", r"(?:mask\.2|coarse_mask)/Conv",
          "the convex weights come from here; their errors show as checkerboards"),
     Rule("attention maps", r"context\.(?:cam\.mlp\.\d|sam\.conv)/Conv",
          "a few channels or a single pixel: nothing to gain"),

@@ -45,6 +45,7 @@ class DataOptions:
         lanes: parts of every batch that are prepared independently; any number of processes that divides it trains on
             the same pairs. One per process when left out.
         min_confidence: label pixels below this confidence are not trained on.
+        occluded_weight: weight of pixels of scenes that the crop's right view does not show, 0 to 1; 1 is full weight.
         scene_reuse: crops taken from each rendered scene before it is thrown away.
         block: batches prepared at once by one worker.
         workers: processes that prepare data; 0 prepares it in the training process.
@@ -60,6 +61,7 @@ class DataOptions:
     stages: list[Stage] = dataclasses.field(default_factory=list)
     lanes: int | None = None
     min_confidence: float = 0.2
+    occluded_weight: float = 0.2
     scene_reuse: int = 2
     block: int = 8
     workers: int = 1
@@ -76,6 +78,9 @@ class LossOptions:
             however many there are.
         sequence: weight of the L1 loss on every refinement step, weighted by the labels' confidence.
         initial: weight of the smooth-L1 loss on the initial disparity.
+        planes: students: weight of the cross-entropy between the initial disparity's distribution and the label's.
+        robust_px: students: an error e of a disparity counts as this times log(1 + e / this), so that what is far off
+            does not outweigh what can be learnt; 0 is plain L1.
         features: students with a teacher on line: weight of the difference between the teacher's features and the
             student's after a linear projection.
         volume: students with a teacher on line: weight of the KL divergence between the teacher's distribution over
@@ -86,6 +91,8 @@ class LossOptions:
     gamma: float = 0.9
     sequence: float = 1.0
     initial: float = 1.0
+    planes: float = 1.0
+    robust_px: float = 4.0
     features: float = 0.0
     volume: float = 0.0
     temperature: float = 1.0

@@ -72,6 +72,8 @@ class Blocks(Dataset[list[Batch] | UserError]):
         if not 0 <= self.scene_share <= 1:
             raise UserError(f"scene share {self.scene_share} is not between 0 and 1", where="--data.scene_share",
                             fix="try 0.5")  # fmt: skip
+        if not 0 <= options.occluded_weight <= 1:
+            raise UserError(f"{options.occluded_weight} is no weight", where="--data.occluded_weight", fix="0 to 1")
         textures = (str(options.textures),) if options.textures else ()
         self.scene_options = SceneOptions(max_disp=float(max_disp), textures=textures)
 
@@ -161,10 +163,20 @@ class Blocks(Dataset[list[Batch] | UserError]):
         scenes = render_scenes(
             count, large, generator=generator, device=self.options.render_device, options=self.scene_options
         )
-        whole = Batch(scenes.left, scenes.right, scenes.disparity, torch.ones_like(scenes.disparity), [name] * count)
+        weight = torch.where(scenes.occluded, self.options.occluded_weight, 1.0)
+        whole = Batch(scenes.left, scenes.right, scenes.disparity, weight, [name] * count)
         order = torch.randperm(wanted, generator=generator).tolist()
         crops = [window(take(whole, [position % count]), crop, generator) for position in order]
-        return augment_batch(join(crops), generator, AugmentOptions(photometric=False))
+        joined = join(crops)
+        outside = out_of_frame(joined.disparity)
+        joined.confidence[outside] = joined.confidence[outside].clamp(max=self.options.occluded_weight)
+        return augment_batch(joined, generator, AugmentOptions(photometric=False))
+
+
+def out_of_frame(disparity_B1HW: torch.Tensor) -> torch.Tensor:
+    """Left pixels whose match lies left of the right image's border: a crop cuts both views at the same columns."""
+    columns = torch.arange(disparity_B1HW.shape[-1], device=disparity_B1HW.device)
+    return columns - disparity_B1HW < -0.5
 
 
 def window(batch: Batch, crop: tuple[int, int], generator: torch.Generator) -> Batch:

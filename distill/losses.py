@@ -31,6 +31,7 @@ class Losses(NamedTuple):
     initial: torch.Tensor  # FoundationStereo's in quarter-resolution px
     epe: torch.Tensor  # of the last prediction, unweighted, for the log
     beyond_max_disp_pct: torch.Tensor  # see `beyond_pct`
+    planes: torch.Tensor | None = None  # nats; None without this term
     features: torch.Tensor | None = None  # 1 - cosine; None without this term
     volume: torch.Tensor | None = None  # nats; None without this term
 
@@ -74,19 +75,59 @@ def weighted_mean(values: torch.Tensor, weights: torch.Tensor, total: torch.Tens
     return (values * weights).sum() / (total_weight(weights) if total is None else total)
 
 
+def softened(error: torch.Tensor, robust_px: float) -> torch.Tensor:
+    """An error as it counts: robust_px * log(1 + error / robust_px), the error itself when robust_px is 0.
+
+    Its slope falls from 1 at no error to a half at robust_px: a surface that is 50 px off, or a pixel whose match cannot
+    be seen, does not drown what can be learnt now.
+    """
+    return robust_px * torch.log1p(error / robust_px) if robust_px else error
+
+
 def refinement_term(
-    sequence: Sequence[torch.Tensor], reference_B1HW: torch.Tensor, weights_B1HW: torch.Tensor, *, gamma: float
-) -> tuple[torch.Tensor, torch.Tensor]:
+    sequence: Sequence[torch.Tensor], reference_B1HW: torch.Tensor, weights_B1HW: torch.Tensor, *, gamma: float,
+    robust_px: float = 0.0,
+) -> tuple[torch.Tensor, torch.Tensor]:  # fmt: skip
     """Weighted L1 of every refinement step, the last with weight 1 and each earlier one gamma times the next's.
+
+    Args:
+        robust_px: see `softened`.
 
     Returns: the sum over steps, and the EPE of the last step over all pixels with any weight.
     """
     errors = [(prediction - reference_B1HW).abs() for prediction in sequence]
     last, weight = len(errors) - 1, total_weight(weights_B1HW)
     total = torch.stack(
-        [gamma ** (last - step) * weighted_mean(error, weights_B1HW, weight) for step, error in enumerate(errors)]
+        [
+            gamma ** (last - step) * weighted_mean(softened(error, robust_px), weights_B1HW, weight)
+            for step, error in enumerate(errors)
+        ]
     ).sum()
     return total, weighted_mean(errors[-1].detach(), (weights_B1HW > 0).to(weights_B1HW.dtype))
+
+
+def plane_term(
+    scores_BDHW: torch.Tensor, reference_B1HW: torch.Tensor, weights_B1HW: torch.Tensor, *, plane_px: int
+) -> torch.Tensor:
+    """Cross-entropy between the distribution over planes and the reference's (after PDS, arXiv 1806.01677).
+
+    The reference's probability lies on the two planes around it, in shares whose expectation it is: the minimum is
+    where the soft-argmin is right as well. An expectation alone can be right with two wrong peaks, and its gradient
+    hardly tells a plane that is far off from one that is near; here every plane hears about itself.
+
+    Args:
+        scores_BDHW: higher is better; plane i stands for i * plane_px.
+        reference_B1HW: disparity px at the scores' pixels.
+        weights_B1HW: 0 where there is no reference.
+    """
+    with torch.autocast(scores_BDHW.device.type, enabled=False):
+        logs = F.log_softmax(scores_BDHW.float(), dim=1)
+        last = scores_BDHW.shape[1] - 1
+        place = (reference_B1HW / plane_px).clamp(0, last)
+        below = place.floor().clamp(max=last - 1).long()
+        above_share = place - below
+        entropy = -(1 - above_share) * logs.gather(1, below) - above_share * logs.gather(1, below + 1)
+        return weighted_mean(entropy, weights_B1HW)
 
 
 def sequence_loss(
@@ -97,7 +138,7 @@ def sequence_loss(
     max_disp: float,
     options: LossOptions,
 ) -> Losses:
-    """The students' loss: both terms in full-resolution pixels, gamma from each step to the next.
+    """The students' loss: disparities in full-resolution pixels, gamma from each step to the next.
 
     Args:
         reference_B1HW: disparity px, NaN invalid.
@@ -107,13 +148,20 @@ def sequence_loss(
     weights = pixel_weights(reference_B1HW, confidence_B1HW, max_disp=max_disp)
     beyond = beyond_pct(reference_B1HW, max_disp=max_disp)
     reference = torch.nan_to_num(reference_B1HW, nan=0.0)
-    sequence, epe = refinement_term(predictions.sequence, reference, weights, gamma=options.gamma)
+    sequence, epe = refinement_term(
+        predictions.sequence, reference, weights, gamma=options.gamma, robust_px=options.robust_px
+    )
 
     stride = reference.shape[-1] // predictions.initial.shape[-1]
     nearest = (slice(None), slice(None), slice(stride // 2, None, stride), slice(stride // 2, None, stride))
     initial_error = F.smooth_l1_loss(predictions.initial * stride, reference[nearest], reduction="none")
-    initial = weighted_mean(initial_error, weights[nearest])
-    return Losses(options.sequence * sequence + options.initial * initial, sequence, initial, epe, beyond)
+    initial = weighted_mean(softened(initial_error, options.robust_px), weights[nearest])
+    total = options.sequence * sequence + options.initial * initial
+    if not options.planes:
+        return Losses(total, sequence, initial, epe, beyond)
+    assert predictions.scores is not None
+    planes = plane_term(predictions.scores, reference[nearest], weights[nearest], plane_px=stride)
+    return Losses(total + options.planes * planes, sequence, initial, epe, beyond, planes)
 
 
 def foundation_stereo_loss(

@@ -248,9 +248,9 @@ def check_teacher(config: TrainConfig) -> None:
         UserError: see there.
     """
     loss, teacher = config.loss, config.teacher
-    for name in ("gamma", "sequence", "initial", "features", "volume"):
+    for name in ("gamma", "sequence", "initial", "planes", "robust_px", "features", "volume"):
         if not 0 <= getattr(loss, name) < math.inf:
-            raise UserError(f"{getattr(loss, name)} is no weight", where=f"--loss.{name}", fix="0 or more")
+            raise UserError(f"{getattr(loss, name)} is out of range", where=f"--loss.{name}", fix="0 or more")
     if not 0 < loss.temperature < math.inf:
         raise UserError(f"{loss.temperature} is no temperature", where="--loss.temperature", fix="1 leaves it out")
     if teacher.checkpoint is None:

@@ -71,3 +71,23 @@ class Backbone(nn.Module):
         sixteenth = self.stage_sixteenth(eighth)
         eighth = self.to_eighth(sixteenth, eighth)
         return Features(self.to_quarter(eighth, quarter), eighth, sixteenth)
+
+
+class MatchingProjections(nn.Module):
+    """What is compared between the eyes: linear projections of the features.
+
+    Free to be negative: behind a ReLU the cosines of all pairs of pixels lie close to each other.
+
+    Args:
+        quarter, eighth: channels of the features; those at 1/8 keep their number.
+        outputs: channels at 1/4.
+    """
+
+    def __init__(self, quarter: int, eighth: int, *, outputs: int) -> None:
+        super().__init__()
+        self.quarter = nn.Conv2d(quarter, outputs, 1)
+        self.eighth = nn.Conv2d(eighth, eighth, 1)
+
+    def forward(self, features: Features) -> tuple[torch.Tensor, torch.Tensor]:
+        """Returns: at 1/4 and at 1/8."""
+        return self.quarter(features.quarter), self.eighth(features.eighth)

@@ -1,8 +1,9 @@
 """The student: a compact stereo network from FoundationStereo's blocks (arXiv 2501.09898), written for the exporter.
 
     images ─ backbone ─ f4, f8, f16 ─┬─ hybrid cost volume (1/8) ─ hourglass of APC + DT ─ soft-argmin ─ disparity (1/8)
-                                     ├─ row correlation (1/4) ──── lookup ─┐                                 │
-                                     └─ context (left, 1/4) ─────── selective GRU × iterations ◀─────────────┘
+                                     │                                                      convex upsampling (1/4) │
+                                     ├─ row correlation (1/4) ──── lookup ─┐                                        │
+                                     └─ context (left, 1/4) ─────── selective GRU × iterations ◀────────────────────┘
                                                                            └─ convex upsampling ─ disparity (1/1)
 
 Static shapes, no loop over planes, no 5-D sampling, no transposed convolution; weights do not depend on the disparity
@@ -18,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from student.backbone import Backbone, Features
+from student.backbone import Backbone, Features, MatchingProjections
 from student.refinement import ContextNetwork, Geometry, Refinement
 from teacher.blocks.axial_planar_convolution import AxialPlanarConv, Form, set_form
 from teacher.blocks.convex_upsampling import convex_upsample
@@ -45,9 +46,10 @@ class StudentConfig:
         widths: backbone channels at 1/2, 1/4, 1/8, 1/16.
         blocks: backbone residual blocks at 1/4, 1/8, 1/16.
         groups, concat_channels: of the hybrid cost volume.
+        matching_channels: of the features that are correlated at 1/4.
         volume_widths: hourglass channels at 1/8, 1/16, 1/32.
         disparity_kernel: planes an axial convolution sees.
-        transformer_layers, transformer_heads: disparity transformer.
+        transformer_layers, transformer_heads, transformer_patch: disparity transformer.
         lookup_channels: channels of the filtered volume kept for the lookup.
         lookup_radius: taps of the lookup on each side.
         hidden, context, motion: channels of the refinement.
@@ -61,10 +63,12 @@ class StudentConfig:
     blocks: tuple[int, int, int] = (1, 1, 2)
     groups: int = 8
     concat_channels: int = 12
+    matching_channels: int = 24
     volume_widths: tuple[int, ...] = (16, 32, 48)
     disparity_kernel: int = 9
     transformer_layers: int = 2
     transformer_heads: int = 2
+    transformer_patch: int = 2
     lookup_channels: int = 8
     lookup_radius: int = 4
     hidden: int = 32
@@ -99,6 +103,7 @@ class StudentStereo(nn.Module):
         self.register_buffer("mean", 255 * torch.tensor(MEAN).reshape(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", 255 * torch.tensor(STD).reshape(1, 3, 1, 1), persistent=False)
         self.backbone = Backbone(config.widths, config.blocks)
+        self.matching = MatchingProjections(quarter, eighth, outputs=config.matching_channels)
         self.cost_volume = HybridCostVolume(eighth, groups=config.groups, concat_channels=config.concat_channels)
         self.volume_stem = nn.Sequential(
             ConvNormAct(3, self.cost_volume.outputs, volume, kernel=1),
@@ -111,8 +116,10 @@ class StudentStereo(nn.Module):
             disparity_kernel=config.disparity_kernel,
             transformer_layers=config.transformer_layers,
             transformer_heads=config.transformer_heads,
+            transformer_patch=config.transformer_patch,
         )
         self.classifier = nn.Conv3d(volume, 1, 1)
+        self.coarse_mask = nn.Conv2d(eighth, 9 * 4, 1)
         self.lookup_projection = nn.Conv3d(volume, config.lookup_channels, 1)
         self.context = ContextNetwork(quarter, hidden=config.hidden, context=config.context)
         self.refinement = Refinement(
@@ -142,25 +149,26 @@ class StudentStereo(nn.Module):
             every: upsample after every iteration; otherwise only after the last.
         """
         features = self.backbone((torch.cat([left, right]) - self.mean) / self.std)
-        (quarter, right_quarter), (eighth, right_eighth) = features.quarter.chunk(2), features.eighth.chunk(2)
-        sixteenth = features.sixteenth.chunk(2)[0]
+        quarter, eighth, sixteenth = (level.chunk(2)[0] for level in features)
+        matched_quarter, matched_eighth = self.matching(features)
 
-        volume = self.volume_stem(self.cost_volume(eighth, right_eighth, planes=self.config.max_disp // 8))
+        volume = self.volume_stem(self.cost_volume(*matched_eighth.chunk(2), planes=self.config.max_disp // 8))
         gates = [sixteenth, *[None] * (len(self.config.volume_widths) - 2)]
         volume = self.cost_filter(volume, gates)
         scores = self.classifier(volume).squeeze(1)
         initial = soft_argmin(scores)
 
-        geometry = Geometry(self.lookup_projection(volume), row_correlation(quarter, right_quarter))
+        geometry = Geometry(self.lookup_projection(volume), row_correlation(*matched_quarter.chunk(2)))
         context = self.context(quarter)
         state = context.state
-        disparity = F.interpolate(initial, scale_factor=2.0, mode="bilinear", align_corners=False) * 2
+        disparity = convex_upsample(initial, self.coarse_mask(eighth), scale=2)
         sequence = []
         for iteration in range(self.config.iterations):
-            # As in RAFT-Stereo, the gradient flows through the corrections, not through the lookup position.
-            disparity = disparity.detach()
-            state, correction = self.refinement(state, context, geometry, disparity)
-            disparity = disparity + correction
+            # As in RAFT-Stereo, the gradient flows through the corrections, not through the lookup position; and once
+            # through the enlargement of the initial disparity, whose weights have no other teacher.
+            position = disparity.detach()
+            state, correction = self.refinement(state, context, geometry, position)
+            disparity = (disparity if iteration == 0 else position) + correction
             if every or iteration == self.config.iterations - 1:
                 logits = self.mask(torch.cat([state, quarter], dim=1))
                 sequence.append(convex_upsample(disparity, logits, scale=4))

@@ -20,6 +20,8 @@ from teacher.blocks.selective_gru import ChannelAttention, SelectiveConvGRU, Spa
 
 # Disparities enter a convolution divided by this, so that its input has the range of the other features.
 DISPARITY_SCALE = 32.0
+# Cosines differ by tenths between a match and its neighbours; the other features by about one.
+CORRELATION_SCALE = 8.0
 
 
 class Context(NamedTuple):
@@ -76,7 +78,7 @@ class MotionEncoder(nn.Module):
         coarse = F.avg_pool2d(disparity_B1HW, 2) / 2
         from_volume = F.relu(self.volume_conv(lookup_volume(geometry.volume, coarse, radius=self.radius)))
         from_volume = F.interpolate(from_volume, scale_factor=2.0, mode="bilinear", align_corners=False)
-        taps = lookup_correlation(geometry.correlation, disparity_B1HW, radius=self.radius)
+        taps = CORRELATION_SCALE * lookup_correlation(geometry.correlation, disparity_B1HW, radius=self.radius)
         from_correlation = F.relu(self.correlation_conv(taps))
         from_disparity = F.relu(self.disparity_conv(disparity_B1HW / DISPARITY_SCALE))
         return F.relu(self.merge(torch.cat([from_volume, from_correlation, from_disparity], dim=1)))

@@ -86,12 +86,14 @@ def test_values_that_are_not_numbers_weigh_nothing() -> None:
     confidence = torch.tensor([1.0, 1.0, 1.0, math.nan, 0.5]).reshape(1, 1, 1, 5).repeat(1, 1, 8, 8)
     assert pixel_weights(reference, confidence, max_disp=32)[0, 0, 0, :5].tolist() == [0, 0, 0, 0, 0.5]
     prediction = torch.full_like(reference, 7.0).requires_grad_()
-    predictions = StudentPredictions(torch.full((1, 1, 1, 5), 0.875), [prediction])
-    losses = sequence_loss(predictions, reference, confidence, max_disp=32, options=LossOptions())
+    scores = torch.zeros(1, 4, 1, 5, requires_grad=True)
+    predictions = StudentPredictions(torch.full((1, 1, 1, 5), 0.875), [prediction], scores)
+    losses = sequence_loss(predictions, reference, confidence, max_disp=32, options=LossOptions(robust_px=0.0))
     losses.total.backward()
     assert losses.sequence.item() == pytest.approx(2)
-    assert prediction.grad is not None
-    assert torch.isfinite(prediction.grad).all()
+    for tensor in (prediction, scores):
+        assert tensor.grad is not None
+        assert torch.isfinite(tensor.grad).all()
 
 
 def test_a_label_set_without_a_trusted_pixel_is_refused(

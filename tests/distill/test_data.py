@@ -71,6 +71,22 @@ def test_label_crops_keep_the_geometry() -> None:
         assert disparity[0] * slope == pytest.approx(8, abs=0.3)
 
 
+def test_what_the_right_view_does_not_show_weighs_less() -> None:
+    options = DataOptions(**TINY, occluded_weight=0.25)
+    batches = list(open_batches(options, max_disp=64, seed=0, steps=6))
+    weights = torch.cat([batch.confidence for batch in batches])
+    assert set(weights.unique().tolist()) == {0.25, 1.0}
+    columns = torch.arange(weights.shape[-1])
+    outside = columns - torch.cat([batch.disparity for batch in batches]) < -0.5
+    assert 0 < outside.sum() < (weights < 1).sum()  # some is hidden behind something within the frame
+    assert (weights[outside] == 0.25).all()
+
+
+def test_occluded_weight_out_of_range_is_told() -> None:
+    with pytest.raises(UserError, match="occluded_weight"):
+        Blocks(DataOptions(**TINY, occluded_weight=1.5), max_disp=64, seed=0, steps=1)
+
+
 def test_small_frames_are_enlarged_to_the_crop() -> None:
     batch = crop_labels(ramp_frame(40, 60), (64, 96), torch.Generator().manual_seed(0))
     assert batch.left.shape == (1, 3, 64, 96)
