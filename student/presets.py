@@ -10,13 +10,13 @@ from student.model import SIZE_MULTIPLE, StudentConfig, StudentStereo
 PRESETS: dict[str, StudentConfig] = {
     "nano": StudentConfig(preset="nano"),
     "small": StudentConfig(
-        preset="small", widths=(32, 48, 96, 128), matching_channels=16, volume_widths=(32, 64, 96), transformer_layers=4, transformer_heads=4,
-        hidden=64, context=32, motion=32, mask_width=32,
+        preset="small", widths=(32, 48, 96, 128), matching_channels=16, volume_widths=(32, 64, 96),
+        transformer_layers=4, transformer_heads=4, hidden=64, context=32, motion=32, mask_width=32,
     ),
     # For tests of the machinery: every block is there, nothing is good.
     "tiny": StudentConfig(
-        preset="tiny", widths=(8, 16, 16, 16), blocks=(1, 1, 1), groups=4, concat_channels=4,
-        matching_channels=8, volume_widths=(8, 8, 8), transformer_layers=1, hidden=16, context=8, motion=8, mask_width=16,
+        preset="tiny", widths=(8, 16, 16, 16), blocks=(1, 1, 1), groups=4, concat_channels=4, matching_channels=8,
+        volume_widths=(8, 8, 8), transformer_layers=1, hidden=16, context=8, motion=8, mask_width=16,
     ),
 }  # fmt: skip
 
