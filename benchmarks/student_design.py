@@ -6,8 +6,9 @@
 
 A variant is the preset with one thing changed (`VARIANTS`). `cost` exports it with fresh weights and times it beside
 the preset in the same rounds, on one thread: ratios are the median over rounds. OpenVINO gets the 3-D form of the
-axial-planar convolution and onnxruntime the 2-D one, which suit them. `error` trains every variant on the same
-procedural scenes for the same steps and scores it on held-out scenes, and on pairs with truth where given.
+axial-planar convolution and onnxruntime the 2-D one, which suit them. `error` trains every variant, and the preset with
+other losses and data (`TEACHING`), on the same procedural scenes for the same steps and scores it on held-out scenes,
+and on pairs with truth where given.
 
 OUT/PRESET/VARIANT/cost.json, seed_N/score.json     what is finished is not done again
            table.md
@@ -30,7 +31,7 @@ from calibration.quantize import quantize_student
 from deploy.measure import Timing, time_rounds
 from deploy.runners.registry import open_runner
 from deploy.textured_pair import textured_pair
-from distill.config import DataOptions, TrainConfig
+from distill.config import DataOptions, LossOptions, TrainConfig
 from distill.train import train
 from distill.validation import mean_scores, validate, validation_scenes
 from stereo.artifacts import commit, tool_versions, write_json
@@ -63,6 +64,12 @@ VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
         "wide volume": {"volume_widths": (32, 48, 64)},
         "no DT": {"transformer_layers": 0},
         "DT 4 layers": {"transformer_layers": 4},
+        "DT 1 layer, patch 4": {"transformer_layers": 1, "transformer_patch": 4},
+        "two levels, DT 1 layer, patch 4": {
+            "volume_widths": (16, 32),
+            "transformer_layers": 1,
+            "transformer_patch": 4,
+        },
         "lookup radius 2": {"lookup_radius": 2},
         "1 iteration": {"iterations": 1},
         "3 iterations": {"iterations": 3},
@@ -81,6 +88,13 @@ VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
         "3 iterations, GRU 48": {"iterations": 3, "hidden": 48},
     },
 }
+# For what it learns from, with the preset's own network: options of the loss and of the data.
+TEACHING: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "plain L1": ({"robust_px": 0.0}, {}),
+    "no plane term": ({"planes": 0.0}, {}),
+    "hidden pixels in full": ({}, {"occluded_weight": 1.0}),
+    "none of the three": ({"robust_px": 0.0, "planes": 0.0}, {"occluded_weight": 1.0}),
+}
 RUNTIMES = (("onnxruntime", "conv2d"), ("openvino", "conv3d"))
 CALIBRATION_FRAMES = 4
 HELD_OUT = 32
@@ -93,7 +107,7 @@ def folder_of(out: Path, preset: str, variant: str) -> Path:
 
 def variant_config(preset: str, variant: str) -> StudentConfig:
     """The configuration of a variant."""
-    return dataclasses.replace(PRESETS[preset], **VARIANTS[preset][variant])
+    return dataclasses.replace(PRESETS[preset], **VARIANTS[preset].get(variant, {}))
 
 
 def fresh(config: StudentConfig) -> StudentStereo:
@@ -160,8 +174,11 @@ def train_variant(preset: str, variant: str, seed: int, options: argparse.Namesp
     folder = folder_of(options.out, preset, variant) / f"seed_{seed}"
     name = f"{preset}: {variant}"
     PRESETS[name] = dataclasses.replace(variant_config(preset, variant), preset=name)
-    data = DataOptions(crop=options.crop, textures=options.textures, scene_reuse=options.scene_reuse)
-    config = TrainConfig(out=folder, preset=name, steps=options.steps, seed=seed, data=data, validate_every=0)
+    loss, taught_on = TEACHING.get(variant, ({}, {}))
+    data = DataOptions(crop=options.crop, textures=options.textures, scene_reuse=options.scene_reuse, **taught_on)
+    config = TrainConfig(
+        out=folder, preset=name, steps=options.steps, seed=seed, data=data, loss=LossOptions(**loss), validate_every=0
+    )  # fmt: skip
     network = load_student(train(config))
     groups: dict[str, list[StereoPair]] = {
         "scenes": validation_scenes(HELD_OUT, parse_size(options.crop, multiple=32), max_disp=network.config.max_disp)
@@ -186,7 +203,7 @@ def table(out: Path, preset: str) -> str:
     heads = ["variant", "GMAC", "parameters k", "activations MB", "nodes", "time / base, onnxruntime", "OpenVINO",
              "OpenVINO INT8", "seeds", "scenes EPE px", "bad-2 %", "pairs EPE px", "bad-2 %"]  # fmt: skip
     lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
-    for variant in VARIANTS[preset]:
+    for variant in [*VARIANTS[preset], *TEACHING]:
         folder = folder_of(out, preset, variant)
         cells = [""] * 7
         if (folder / "cost.json").exists():
@@ -222,8 +239,9 @@ def main() -> None:
     parser.add_argument("--textures", type=Path, help="error: photographs for the scenes")
     parser.add_argument("--pairs", type=Path, help="error: pairs with truth to score on as well")
     options = parser.parse_args()
-    chosen = options.variants or list(VARIANTS[options.preset])
-    if unknown := set(chosen) - VARIANTS[options.preset].keys():
+    known = [*VARIANTS[options.preset], *(TEACHING if options.what != "cost" else ())]
+    chosen = options.variants or known
+    if unknown := set(chosen) - set(known):
         parser.error(f"no variant {sorted(unknown)} of {options.preset}")
     if options.what == "cost":
         timing = Timing(options.rounds, seconds=600, warmup=2)

@@ -78,8 +78,8 @@ def weighted_mean(values: torch.Tensor, weights: torch.Tensor, total: torch.Tens
 def softened(error: torch.Tensor, robust_px: float) -> torch.Tensor:
     """An error as it counts: robust_px * log(1 + error / robust_px), the error itself when robust_px is 0.
 
-    Its slope falls from 1 at no error to a half at robust_px: a surface that is 50 px off, or a pixel whose match cannot
-    be seen, does not drown what can be learnt now.
+    Its slope falls from 1 at no error to a half at robust_px: a surface that is 50 px off, or a pixel whose match
+    cannot be seen, does not drown what can be learnt now.
     """
     return robust_px * torch.log1p(error / robust_px) if robust_px else error
 

@@ -85,10 +85,12 @@ def test_predictions_of_every_iteration_are_kept_for_the_losses() -> None:
     predictions = student.predict_sequence(*pair())
     assert len(predictions.sequence) == 3
     assert predictions.initial.shape == (1, 1, 8, 12)
-    predictions.sequence[-1].mean().backward()
-    silent = [name for name, weight in student.named_parameters() if weight.grad is None]
-    # the classifier learns from the initial disparity alone: the refinement starts from a detached one
-    assert silent == ["classifier.weight", "classifier.bias"]
+    predictions.sequence[-1].mean().backward(retain_graph=True)
+    silent = {name for name, weight in student.named_parameters() if weight.grad is None}
+    # the refinement looks up at a detached disparity, and only its first step passes the gradient on
+    assert silent == {f"{layer}.{kind}" for layer in ("classifier", "coarse_mask") for kind in ("weight", "bias")}
+    predictions.sequence[0].mean().backward()
+    assert all(weight.grad is not None for weight in student.parameters())
 
 
 def test_bad_settings_name_value_and_fix() -> None:
