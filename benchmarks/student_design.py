@@ -42,6 +42,7 @@ from stereo.options import parse_size
 from stereo.pair import StereoPair
 from student.activation_memory import activation_memory_mb
 from student.checkpoint import load_student, save_student
+from student.config import ApcForm
 from student.export import export_student
 from student.model import StudentConfig, StudentStereo
 from student.presets import PRESETS
@@ -95,7 +96,7 @@ TEACHING: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "hidden pixels in full": ({}, {"occluded_weight": 1.0}),
     "none of the three": ({"robust_px": 0.0, "planes": 0.0}, {"occluded_weight": 1.0}),
 }
-RUNTIMES = (("onnxruntime", "conv2d"), ("openvino", "conv3d"))
+RUNTIMES: tuple[tuple[str, ApcForm], ...] = (("onnxruntime", "conv2d"), ("openvino", "conv3d"))
 CALIBRATION_FRAMES = 4
 HELD_OUT = 32
 

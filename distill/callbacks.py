@@ -14,7 +14,7 @@ from typing import Any
 import pytorch_lightning as pl
 
 from distill.config import TrainConfig
-from distill.validation import mean_scores, validate
+from distill.validation import score_groups
 from stereo.artifacts import disk_error, sync_and_rename
 from stereo.pair import StereoPair
 from stereo.progress import Ticker, progress
@@ -131,16 +131,12 @@ class Validation(pl.Callback):
         due = step == trainer.max_steps or (every > 0 and step % every == 0)
         if not due or not trainer.is_global_zero or self.latest.get("step") == step:
             return
-        self.latest = {"step": step}
         pictures = self.config.out / "pictures" / f"step_{step:07d}"
         with pl_module.result_weights():
-            all_scores = {
-                group: validate(pl_module.trained.predict, pairs, pictures=pictures)
-                for group, pairs in self.groups.items()
-            }
-        for group, scores in all_scores.items():
-            mean = mean_scores(scores, list(scores))
-            self.latest[group] = {"mean": mean, "images": scores}
+            found = score_groups(pl_module.trained.predict, self.groups, pictures=pictures)
+        self.latest = {"step": step, **found}
+        for group, scores in found.items():
+            mean = scores["mean"]
             for logger in trainer.loggers:
                 logger.log_metrics({f"{group}_{name}": value for name, value in mean.items()}, step)
             log.info("step %d, %s: EPE %.2f px, bad-2 %.1f %%", step, group, mean["epe_px"], mean["bad2_pct"])

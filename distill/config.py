@@ -210,6 +210,7 @@ class TrainConfig:
         checkpoint_every: steps between checkpoints.
         pairs: folder of pairs with truth to validate on as well (see `evaluate`).
         restart: throw away what the folder holds of an earlier run; by default a run that was stopped is resumed.
+        finish: make the result from the last checkpoint of a run that was stopped, without training on.
     """
 
     out: Path = dataclasses.field(kw_only=True)
@@ -231,6 +232,7 @@ class TrainConfig:
     checkpoint_every: int = 100
     pairs: Path | None = None
     restart: bool = False
+    finish: bool = False
 
 
 @dataclasses.dataclass

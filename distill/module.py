@@ -14,7 +14,7 @@ from distill.batches import Batch
 from distill.collectives import mean_over_processes, of_all_processes
 from distill.config import TrainConfig
 from distill.networks import TrainedNetwork
-from distill.processes import fail_together
+from distill.processes import device_of, fail_together
 from distill.weight_average import WeightAverage
 from stereo.errors import UserError
 
@@ -91,7 +91,12 @@ class TrainingModule(pl.LightningModule):
         return contextlib.nullcontext() if self.weight_average is None else self.weight_average.swapped()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint["preset"] = self.config.preset
+        # What is needed beside the weights to make the result of a run that was stopped.
+        checkpoint |= {
+            "preset": self.config.preset,
+            "precision": str(self.trainer.precision),
+            "device": device_of(self.trainer),
+        }
         if self.weight_average is not None:
             checkpoint["weight_average"] = self.weight_average.state_dict()
 

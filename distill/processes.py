@@ -13,8 +13,10 @@ from types import FrameType
 from typing import Any, NoReturn, TypeVar
 
 import pytorch_lightning as pl
+import torch
 from pytorch_lightning.strategies.launchers.subprocess_script import _SubprocessScriptLauncher
 
+from deploy.device import device_name
 from distill.config import TrainerOptions
 from stereo.errors import UserError
 from teacher.labelling import launched_processes
@@ -105,3 +107,10 @@ def fail_together(trainer: pl.Trainer, error: UserError) -> NoReturn:
     if trainer.is_global_zero:
         raise error
     raise SystemExit(2)
+
+
+def device_of(trainer: pl.Trainer) -> str:
+    """What the steps ran on, for the record: "2 × NVIDIA H100", or the processor's name."""
+    root = trainer.strategy.root_device
+    name = torch.cuda.get_device_name(root) if root.type == "cuda" else device_name()
+    return f"{trainer.world_size} × {name}" if trainer.world_size > 1 else name

@@ -21,8 +21,8 @@ RECORD_NAME = "train.json"
 SPOOL_NAME = "shards"
 # Settings that change how a run is carried out, not what it computes: they may differ when it is resumed.
 FREE_ON_RESUME = {
-    "out", "restart", "trainer", "validate_every", "checkpoint_every", "pairs", "data.workers", "data.render_device",
-    "data.cache_mb",
+    "out", "restart", "finish", "trainer", "validate_every", "checkpoint_every", "pairs", "data.workers",
+    "data.render_device", "data.cache_mb",
 }  # fmt: skip
 
 

@@ -24,15 +24,15 @@ import torch
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger
 
-from deploy.device import device_name
 from distill.callbacks import CHECKPOINT_NAME, Checkpoints, ProgressLine, Validation
 from distill.config import TrainConfig
+from distill.curriculum import Curriculum
 from distill.data import open_batches
 from distill.module import LOG_EVERY, TrainingModule
 from distill.networks import TrainedNetwork, build, check_teacher, result_name
-from distill.processes import decided_by_first, launch, processes
-from distill.run_record import SPOOL_NAME, checkpoint_step, make_record, prepare_folder
-from distill.validation import validation_scenes
+from distill.processes import decided_by_first, device_of, launch, processes
+from distill.run_record import RECORD_NAME, SPOOL_NAME, checkpoint_step, make_record, prepare_folder
+from distill.validation import score_groups, validation_scenes
 from stereo.benchmarks import load_pairs
 from stereo.errors import UserError
 from stereo.pair import StereoPair
@@ -49,6 +49,8 @@ def train(config: TrainConfig) -> Path:
     """
     config = resolved(config)
     check(config)
+    if config.finish:
+        return finish(config)
     quiet_lightning()
     trainer = make_trainer(config)
     return launch(trainer, lambda: train_here(trainer, config))
@@ -109,9 +111,51 @@ def begin(config: TrainConfig) -> tuple[dict[str, Any], int | None]:
     """The record of the run, and the step it goes on from; None when it is finished."""
     record = make_record(config)
     resume = prepare_folder(config, record)
-    if resume and (config.out / result_name(config)).exists():
+    step = checkpoint_step(config.out / CHECKPOINT_NAME, config) if resume else 0
+    if step == config.steps and (config.out / result_name(config)).exists():
         return record, None
-    return record, checkpoint_step(config.out / CHECKPOINT_NAME, config) if resume else 0
+    return record, step
+
+
+def finish(config: TrainConfig) -> Path:
+    """Make the result of a run that was stopped from its last checkpoint: its weights as they were then.
+
+    The learning rate of a run is planned for all its steps; what is stopped in the middle is worse than a run that was
+    planned to be as long, unless its weights are averaged (`--optimiser.ema`).
+
+    Raises:
+        UserError: there is nothing to finish, or the run had other settings.
+    """
+    if config.restart:
+        raise UserError("--finish keeps what --restart throws away", fix="one of them")
+    if not all((config.out / name).exists() for name in (CHECKPOINT_NAME, RECORD_NAME)):
+        raise UserError("no run has been stopped here", where=config.out, fix="leave --finish out to start one")
+    result = config.out / result_name(config)
+    record, step = begin(config)
+    if step is None:
+        log.info("%s is finished", config.out)
+        return result
+    module = TrainingModule(build(config), config)
+    checkpoint = torch.load(config.out / CHECKPOINT_NAME, map_location="cpu", weights_only=True)
+    module.load_state_dict(checkpoint["state_dict"])
+    module.on_load_checkpoint(checkpoint)
+    trained = module.trained
+    groups = validation_groups(config, trained.max_disp)
+    with module.result_weights():
+        found = score_groups(trained.predict, groups, pictures=config.out / "pictures" / f"step_{step:07d}")
+        training = {
+            **record,
+            "steps": step,
+            "planned_steps": config.steps,
+            "samples": Curriculum(config.data, steps=config.steps).pairs(step),
+            "seconds": round(checkpoint["callbacks"][Checkpoints.__qualname__]["elapsed_s"], 1),
+            "precision": checkpoint["precision"],
+            "device": checkpoint["device"],
+            "validation": {"step": step, **found},
+        }
+        trained.save(result, training=training)
+    log.info("made from step %d of %d", step, config.steps)
+    return result
 
 
 def fit(
@@ -150,20 +194,13 @@ def fit(
         "samples": batches.blocks.curriculum.pairs(config.steps),
         "seconds": round(checkpoints.elapsed_s + time.monotonic() - began, 1),
         "precision": str(trainer.precision),
-        "device": training_device(trainer),
+        "device": device_of(trainer),
         "validation": validation.latest,
     }
     if trainer.is_global_zero:
         with module.result_weights():
             trained.save(config.out / result_name(config), training=training)
         shutil.rmtree(config.out / SPOOL_NAME, ignore_errors=True)
-
-
-def training_device(trainer: pl.Trainer) -> str:
-    """What the steps ran on, for the record: "2 × NVIDIA H100", or the processor's name."""
-    root = trainer.strategy.root_device
-    name = torch.cuda.get_device_name(root) if root.type == "cuda" else device_name()
-    return f"{trainer.world_size} × {name}" if trainer.world_size > 1 else name
 
 
 def check(config: TrainConfig) -> None:

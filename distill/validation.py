@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -69,6 +70,17 @@ def validate(
             row = [pair.left, disparity_picture(pair.disparity, top), disparity_picture(prediction, top)]
             write_png(pictures / f"{pair.name}.png", side_by_side(*row, error_picture(prediction, pair.disparity)))
     return scores
+
+
+def score_groups(
+    predict: Callable[[StereoPair], Disparity], groups: Mapping[str, Sequence[StereoPair]], *, pictures: Path
+) -> dict[str, dict[str, Any]]:
+    """What a run notes about a network: for each group of pairs the mean and every pair's errors."""
+    found = {}
+    for group, pairs in groups.items():
+        scores = validate(predict, pairs, pictures=pictures)
+        found[group] = {"mean": mean_scores(scores, list(scores)), "images": scores}
+    return found
 
 
 def mean_scores(scores: dict[str, dict[str, float]], names: Sequence[str]) -> dict[str, float]:

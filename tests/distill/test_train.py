@@ -51,10 +51,29 @@ def test_interrupted_run_resumes_to_the_very_same_weights(tmp_path: Path) -> Non
     assert "interrupted" in errors
     assert not (tmp_path / "cut" / "student.safetensors").exists()
 
+    # what there is can be had at once, and the run goes on all the same
+    assert run(tmp_path / "cut", *steps, "--finish", "true") == 0
+    early = read_metadata(tmp_path / "cut" / "student.safetensors")["training"]
+    assert 0 < early["steps"] < early["planned_steps"] == 60
+    assert early["samples"] == 2 * early["steps"]
+    assert early["validation"]["step"] == early["steps"]
+    assert early["seconds"] > 0
+    assert early["device"]
+    checkpoint = torch.load(tmp_path / "cut" / "last.ckpt", weights_only=True)
+    averaged = load_file(tmp_path / "cut" / "student.safetensors")
+    assert all(torch.equal(checkpoint["weight_average"]["average"][name], weight) for name, weight in averaged.items())
+
     assert run(tmp_path / "cut", *steps) == 0
     assert len(list((tmp_path / "cut" / "log").iterdir())) == 2  # it did resume
     assert run(tmp_path / "whole", *steps) == 0
     assert same_weights(tmp_path / "cut", tmp_path / "whole")
+
+
+def test_nothing_to_finish_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(tmp_path / "none", "--finish", "true") == 2
+    assert "no run has been stopped here" in capsys.readouterr().err
+    assert not (tmp_path / "none").exists()
+    assert run(tmp_path / "none", "--finish", "true", "--restart", "true") == 2
 
 
 def test_result_carries_its_history_and_logs(tmp_path: Path) -> None:
