@@ -149,7 +149,7 @@ def test_teacher_answers_what_the_network_says(network: FoundationStereo, batch:
 
 def test_gradient_reaches_student_and_projections_and_not_the_teacher(network: FoundationStereo, batch: Batch) -> None:
     student = build_student("tiny", max_disp=64)
-    options = LossOptions(sequence=0, initial=0, features=1.0, volume=1.0)
+    options = LossOptions(sequence=0, initial=0, planes=0, features=1.0, volume=1.0)
     distillation = Distillation(student, teacher(network, replaces="nothing"), options)
     trained = TrainedStudent(student, distillation=distillation)
     losses = trained.losses(batch, options)
@@ -231,7 +231,7 @@ def test_training_with_a_teacher_resumes_exactly_and_its_student_is_a_plain_one(
         (["--teacher.checkpoint", "WEIGHTS", "--teacher.device", "cuda:1"], "no CUDA device"),
         (["--teacher.checkpoint", "WEIGHTS", "--preset", "foundation_stereo_tiny"], "is no student"),
         (["--loss.temperature", "0"], "no temperature"),
-        (["--loss.sequence", "-1"], "no weight"),
+        (["--loss.sequence", "-1"], "out of range"),
     ],
 )
 def test_bad_settings(
