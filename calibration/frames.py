@@ -1,9 +1,10 @@
 """Which frames of a label set calibrate a student, and how they reach the graph.
 
-The choice is stratified: the set is cut into as many equal stretches as frames are wanted, and one frame is drawn from
-each. That covers a whole drive evenly without falling into step with anything periodic in it. It is a function of the
-set, the number and the seed, so a calibration can be repeated; the manifest lists the frames and the checksums of the
-pixels that went in.
+Chosen for what they show (`calibration.coverage`) by default. The other ways look at no frame: stratified cuts the set
+into as many equal stretches as frames are wanted and draws one from each, random draws from the whole set, consecutive
+takes one stretch, as whoever calibrates on the first seconds of a video does. Every choice is a function of the set,
+the number and the seed; the manifest and calibration.json list the frames and the checksums of the pixels that went in,
+and a calibration can be repeated from the latter.
 
     # H height, W width of the graph
 """
@@ -20,6 +21,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from calibration.config import Selection
+from calibration.coverage import cover
 from stereo.errors import UserError
 from stereo.fit_size import Fit
 from stereo.label_set import LabelSet
@@ -47,13 +50,50 @@ class FrameRecord:
     sha256: str
 
 
-def choose_frames(total: int, count: int, *, seed: int) -> list[int]:
-    """Positions of the frames to calibrate on, ascending; warns when they are few.
+@dataclass(frozen=True)
+class Choice:
+    """The calibration frames of a run.
+
+    Args:
+        indices: their positions in the label set, ascending.
+        selection: how they were chosen; "repeated" when they are those of an earlier run.
+        seed: of the choice.
+        asked: frames wanted.
+        covering_radius: coverage alone: how far the worst covered frame is from them; `calibration.coverage`'s units.
+    """
+
+    indices: list[int]
+    selection: str
+    seed: int
+    asked: int
+    covering_radius: float | None = None
+
+
+def choose_frames(labels: LabelSet, count: int, *, selection: Selection, seed: int) -> Choice:
+    """Choose the frames to calibrate on; warns when they are few.
+
+    Args:
+        labels: the label set.
+        count: frames wanted; all are taken when there are not more.
+        selection: how; see the module.
+        seed: of the draw; coverage has none.
+
+    Raises:
+        UserError: nothing wanted, or nothing there.
+    """
+    total = len(labels)
+    if selection != "coverage" or count < 1 or count >= total:
+        return Choice(draw_frames(total, count, selection=selection, seed=seed), selection, seed, count)
+    warn_if_few(total, count)
+    indices, radius = cover(labels, count)
+    return Choice(indices, selection, seed, count, round(radius, 4))
+
+
+def draw_frames(total: int, count: int, *, selection: Selection, seed: int) -> list[int]:
+    """Positions of the frames to calibrate on, ascending, without looking at any; warns when they are few.
 
     Args:
         total: frames in the label set.
-        count: frames wanted; all are taken when there are not more.
-        seed: of the draw within each stretch.
 
     Raises:
         UserError: nothing wanted, or nothing there.
@@ -62,15 +102,26 @@ def choose_frames(total: int, count: int, *, seed: int) -> list[int]:
         raise UserError(f"{count} calibration frames", where="--frame_count", fix=f"{FEW_FRAMES} or more")
     if total < 1:
         raise UserError("the label set has no frame to calibrate on", fix="run `stereodistill label` first")
+    warn_if_few(total, count)
+    if count >= total:
+        return list(range(total))
+    generator = np.random.default_rng(seed)
+    if selection == "random":
+        return sorted(generator.choice(total, count, replace=False).tolist())
+    if selection == "consecutive":
+        first = int(generator.integers(total - count + 1))
+        return list(range(first, first + count))
+    borders = np.arange(count + 1) * total // count
+    return generator.integers(borders[:-1], borders[1:]).tolist()
+
+
+def warn_if_few(total: int, count: int) -> None:
+    """Say so when the frames are too few to represent a camera."""
     if min(count, total) < FEW_FRAMES:
         log.warning(
             "calibrating on %d frames (%d asked for, the label set has %d): %d or more represent a camera better",
             min(count, total), count, total, FEW_FRAMES,
         )  # fmt: skip
-    if count >= total:
-        return list(range(total))
-    borders = np.arange(count + 1) * total // count
-    return np.random.default_rng(seed).integers(borders[:-1], borders[1:]).tolist()
 
 
 @dataclass(frozen=True)
@@ -119,7 +170,7 @@ def network_input(image: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
     return np.ascontiguousarray(image.transpose(2, 0, 1)[None], dtype=np.float32)
 
 
-def describe(records: Sequence[FrameRecord], *, total: int, asked: int, seed: int) -> dict[str, Any]:
+def describe(records: Sequence[FrameRecord], choice: Choice, *, total: int) -> dict[str, Any]:
     """The part of the manifest that tells about the frames; warns when they repeat each other."""
     distinct = len({record.sha256 for record in records})
     fits = Counter(record.fit for record in records)
@@ -129,9 +180,10 @@ def describe(records: Sequence[FrameRecord], *, total: int, asked: int, seed: in
         log.info("%d of %d calibration frames were fitted: %d padded, %d scaled", changed, len(records),
                  fits["padded"], fits["scaled"])  # fmt: skip
     return {
-        "selection": "stratified",
-        "seed": seed,
-        "asked_for": asked,
+        "selection": choice.selection,
+        "seed": choice.seed,
+        "covering_radius": choice.covering_radius,
+        "asked_for": choice.asked,
         "in_label_set": total,
         "used": len(records),
         "distinct": distinct,

@@ -21,12 +21,13 @@ from typing import Any
 
 import onnx
 
-from calibration.config import ApcForm, CalibrationMethod, QuantizeConfig
+from calibration.config import ApcForm, CalibrationMethod, QuantizeConfig, Selection
 from calibration.difference import differences_from_fp32
-from calibration.frames import FrameRecord, choose_frames, describe
+from calibration.frames import Choice, FrameRecord, choose_frames, describe
 from calibration.modelopt_process import check_installed, run_modelopt
 from calibration.modelopt_request import ModeloptRequest
 from calibration.precision import convolutions_kept_float, nodes_kept_fp32
+from calibration.record import RECORD_NAME, check_repeated, compose_record, repeat_choice
 from calibration.variants import CONVERTED, ROLES, describe_precision, describe_variants, finish_graph
 from deploy.models import shipped_students
 from deploy.onnx_stereo import read_stereo_graph
@@ -57,19 +58,20 @@ def quantize_student(
     *,
     size: tuple[int, int],
     out: Path | str,
-    frame_count: int = 64,
+    frame_count: int = 128,
+    selection: Selection = "coverage",
     seed: int = 0,
     method: CalibrationMethod = "max",
     apc_form: ApcForm = "conv3d",
 ) -> Path:
-    """Write `out`/fp32.onnx, fp16.onnx, int8.onnx and manifest.json.
+    """Write `out`/fp32.onnx, fp16.onnx, int8.onnx, calibration.json and manifest.json.
 
     Args:
         student_path: a shipped student's name or a .safetensors file.
         frames: where calibration frames are drawn from.
         size: (height, width) of the graphs in pixels, multiples of 32; frames of other sizes are fitted.
         out: the folder; files of an earlier run in it are replaced.
-        frame_count, seed: see `calibration.frames.choose_frames`.
+        frame_count, selection, seed: see `calibration.frames.choose_frames`.
         method: how activation ranges are found.
         apc_form: spelling of axial-planar convolutions.
 
@@ -80,7 +82,7 @@ def quantize_student(
     """
     config = QuantizeConfig(
         str(student_path), frames=frames.path, out=Path(out), size=f"{size[0]}x{size[1]}", frame_count=frame_count,
-        seed=seed, method=method, apc_form=apc_form,
+        selection=selection, seed=seed, method=method, apc_form=apc_form,
     )  # fmt: skip
     return make_variants(config, frames)
 
@@ -95,7 +97,7 @@ class Job:
         student: the loaded student.
         source_sha256: of its file.
         size: (H, W) of the graphs.
-        chosen: positions of the calibration frames.
+        choice: the calibration frames.
     """
 
     config: QuantizeConfig
@@ -103,7 +105,7 @@ class Job:
     student: StudentStereo
     source_sha256: str
     size: tuple[int, int]
-    chosen: list[int]
+    choice: Choice
 
 
 def make_variants(config: QuantizeConfig, labels: LabelSet) -> Path:
@@ -113,6 +115,9 @@ def make_variants(config: QuantizeConfig, labels: LabelSet) -> Path:
     job = prepare(config, labels)
     with work_folder(config.out) as folder:
         records = make_graphs(job, folder)
+        if config.calibration is not None:
+            check_repeated(config.calibration, records, job.size)
+        write_json(folder / RECORD_NAME, compose_record(labels, job.choice, records, job.size))
         manifest = compose_manifest(job, folder, records)
         publish(folder, config.out, manifest)
     report(manifest)
@@ -128,10 +133,13 @@ def prepare(config: QuantizeConfig, labels: LabelSet) -> Job:
     """
     refuse_graphs(config.student)
     size = parse_size(config.size, multiple=SIZE_MULTIPLE)
-    chosen = choose_frames(len(labels), config.frame_count, seed=config.seed)
     path = find_student(config.student)
     student = load_student(path, max_disp=config.max_disp, iterations=config.iterations)
-    return Job(config, labels, student, sha256_file(path), size, chosen)
+    if config.calibration is not None:
+        choice = repeat_choice(config.calibration, labels)
+    else:
+        choice = choose_frames(labels, config.frame_count, selection=config.selection, seed=config.seed)
+    return Job(config, labels, student, sha256_file(path), size, choice)
 
 
 def refuse_graphs(student: str) -> None:
@@ -161,7 +169,7 @@ def make_graphs(job: Job, folder: Path) -> list[FrameRecord]:
         fp16=str(folder / "fp16.onnx"),
         int8=str(folder / "int8.onnx"),
         label_set=str(job.labels.path.resolve()),
-        frames=job.chosen,
+        frames=job.choice.indices,
         size=job.size,
         method=job.config.method,
         keep_fp32=nodes_kept_fp32(model),
@@ -176,12 +184,13 @@ def make_graphs(job: Job, folder: Path) -> list[FrameRecord]:
 
 def compose_manifest(job: Job, folder: Path, records: list[FrameRecord]) -> dict[str, Any]:
     """The manifest of the finished graphs in the work folder."""
-    step = max(1, len(job.chosen) // COMPARED_FRAMES)
+    chosen = job.choice.indices
+    step = max(1, len(chosen) // COMPARED_FRAMES)
     differences = differences_from_fp32(
-        folder, CONVERTED, labels=job.labels, frames=job.chosen[::step][:COMPARED_FRAMES], size=job.size
+        folder, CONVERTED, labels=job.labels, frames=chosen[::step][:COMPARED_FRAMES], size=job.size
     )
     student = job.student.config
-    frames = describe(records, total=len(job.labels), asked=job.config.frame_count, seed=job.config.seed)
+    frames = describe(records, job.choice, total=len(job.labels))
     return make_manifest(
         KIND,
         made_from={
@@ -232,7 +241,7 @@ def publish(folder: Path, out: Path, manifest: dict[str, Any]) -> None:
     """Move the finished files into place; a manifest is there only while it describes the files beside it."""
     write_json(folder / MANIFEST_NAME, manifest)  # the last thing that needs space
     (out / MANIFEST_NAME).unlink(missing_ok=True)
-    for name in (*(f"{role}.onnx" for role in ROLES), MANIFEST_NAME):
+    for name in (*(f"{role}.onnx" for role in ROLES), RECORD_NAME, MANIFEST_NAME):
         (folder / name).replace(out / name)
 
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from calibration.frames import FEW_FRAMES, FrameRecord, choose_frames, describe, read_fitted
+from calibration.frames import FEW_FRAMES, Choice, FrameRecord, choose_frames, describe, draw_frames, read_fitted
 from stereo.errors import UserError
 from stereo.label_set import LabelledFrame, LabelSet
 from stereo.label_set_writer import LabelSetWriter
@@ -9,25 +9,41 @@ from stereo.label_set_writer import LabelSetWriter
 
 @pytest.mark.parametrize(("total", "count"), [(51, 16), (1000, 64), (17, 16), (7, 1)])
 def test_one_frame_is_drawn_from_every_stretch(total, count):
-    chosen = choose_frames(total, count, seed=3)
+    chosen = draw_frames(total, count, selection="stratified", seed=3)
     assert len(chosen) == len(set(chosen)) == count
     for stretch, index in enumerate(chosen):
         assert stretch * total // count <= index < (stretch + 1) * total // count
 
 
-def test_choice_depends_on_the_seed_and_nothing_else():
-    assert choose_frames(1000, 64, seed=1) == choose_frames(1000, 64, seed=1)
-    assert choose_frames(1000, 64, seed=1) != choose_frames(1000, 64, seed=2)
+@pytest.mark.parametrize("selection", ["stratified", "random", "consecutive"])
+def test_choice_depends_on_the_seed_and_nothing_else(selection):
+    one, same, other = (draw_frames(1000, 64, selection=selection, seed=seed) for seed in (1, 1, 2))
+    assert one == same != other
+    assert one == sorted(set(one))
+    assert len(one) == 64
+    assert one[0] >= 0
+    assert one[-1] < 1000
 
 
-def test_all_frames_when_there_are_not_more():
-    assert choose_frames(5, 64, seed=0) == [0, 1, 2, 3, 4]
+def test_consecutive_frames_follow_each_other():
+    chosen = draw_frames(100, 8, selection="consecutive", seed=0)
+    assert chosen == list(range(chosen[0], chosen[0] + 8))
+
+
+@pytest.mark.parametrize("selection", ["stratified", "random", "consecutive"])
+def test_all_frames_when_there_are_not_more(selection):
+    assert draw_frames(5, 64, selection=selection, seed=0) == [0, 1, 2, 3, 4]
+
+
+def test_coverage_of_a_small_set_looks_at_nothing(labels):
+    choice = choose_frames(labels, 64, selection="coverage", seed=0)
+    assert choice == Choice([0, 1, 2], "coverage", 0, 64)
 
 
 @pytest.mark.parametrize(("total", "count", "words"), [(0, 8, "no frame"), (8, 0, "0 calibration frames")])
 def test_nothing_to_choose_is_refused(total, count, words):
     with pytest.raises(UserError, match=words):
-        choose_frames(total, count, seed=0)
+        draw_frames(total, count, selection="stratified", seed=0)
 
 
 @pytest.fixture
@@ -75,23 +91,24 @@ def record(index, sha256, fit="as is"):
 
 def test_manifest_counts_what_was_fitted():
     records = [record(0, "a"), record(1, "b", "padded"), record(2, "c", "scaled"), record(3, "d", "scaled")]
-    told = describe(records, total=9, asked=4, seed=5)
+    told = describe(records, Choice([0, 1, 2, 3], "stratified", 5, 4), total=9)
     assert told["fits"] == {"as is": 1, "padded": 1, "scaled": 2}
     assert (told["used"], told["asked_for"], told["in_label_set"], told["seed"]) == (4, 4, 9, 5)
     assert [frame["name"] for frame in told["frames"]] == ["0", "1", "2", "3"]
 
 
 def test_few_frames_are_warned_about_with_numbers(caplog):
-    choose_frames(4, 64, seed=0)
+    draw_frames(4, 64, selection="stratified", seed=0)
     assert "calibrating on 4 frames (64 asked for, the label set has 4)" in caplog.text
 
 
 def test_identical_frames_are_warned_about_with_numbers(caplog):
-    describe([record(index, "same") for index in range(4)], total=4, asked=64, seed=0)
+    describe([record(index, "same") for index in range(4)], Choice([0, 1, 2, 3], "random", 0, 64), total=4)
     assert "only 1 of the 4" in caplog.text
 
 
 def test_enough_different_frames_need_no_warning(caplog):
-    chosen = choose_frames(99, FEW_FRAMES, seed=0)
-    describe([record(index, str(index)) for index in chosen], total=99, asked=FEW_FRAMES, seed=0)
+    chosen = draw_frames(99, FEW_FRAMES, selection="stratified", seed=0)
+    choice = Choice(chosen, "stratified", 0, FEW_FRAMES)
+    describe([record(index, str(index)) for index in chosen], choice, total=99)
     assert not caplog.records

@@ -109,7 +109,7 @@ def disparity(path, inputs, runtime="onnxruntime"):
 
 def test_nothing_else_is_left_in_the_folder(variants):
     assert sorted(path.name for path in variants.iterdir()) == [
-        "fp16.onnx", "fp32.onnx", "int8.onnx", "manifest.json",
+        "calibration.json", "fp16.onnx", "fp32.onnx", "int8.onnx", "manifest.json",
     ]  # fmt: skip
 
 
@@ -338,6 +338,20 @@ def test_the_verb_repeats_itself_bit_by_bit(variants, label_set, student_file, t
     assert capsys.readouterr().out.strip() == str(out)
     for role in ROLES:
         assert sha256_file(out / f"{role}.onnx") == sha256_file(variants / f"{role}.onnx"), role
+
+
+@pytest.mark.slow
+def test_a_recorded_calibration_repeats_bit_by_bit(variants, label_set, student_file, tmp_path):
+    """The record decides, whatever the other options say."""
+    out = tmp_path / "repeated"
+    assert main(
+        ["quantize", str(student_file), "--frames", str(label_set), "--size", "96x160", "--selection", "random",
+         "--seed", "9", "--calibration", str(variants / "calibration.json"), "--out", str(out)]
+    ) == 0  # fmt: skip
+    assert sha256_file(out / "int8.onnx") == sha256_file(variants / "int8.onnx")
+    first, second = (json.loads((folder / "calibration.json").read_text()) for folder in (variants, out))
+    assert first["frames"] == second["frames"]
+    assert second["selection"] == f"repeated: {first['selection']}"
 
 
 @pytest.mark.slow
