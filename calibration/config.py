@@ -27,6 +27,7 @@ class QuantizeConfig:
             consecutive; coverage decodes up to a thousand frames first.
         seed: of the choice of frames; coverage has none.
         calibration: calibration.json of an earlier run, whose frames are taken again, in place of a choice.
+        mixed: mixed.json of `sensitivity`: mixed.onnx is made too, with the convolutions in INT8 that its search left.
         method: how the range of an activation is found: max, or entropy (slower, cuts off rare large values).
         apc_form: how axial-planar convolutions are spelled: conv3d suits OpenVINO and INT8, conv2d onnxruntime.
         max_disp: disparity range of the graphs in pixels, a multiple of 32; as trained when left out.
@@ -40,8 +41,50 @@ class QuantizeConfig:
     frame_count: int = dataclasses.field(default=128, kw_only=True)
     selection: Selection = dataclasses.field(default="coverage", kw_only=True)
     calibration: Path | None = dataclasses.field(default=None, kw_only=True)
+    mixed: Path | None = dataclasses.field(default=None, kw_only=True)
     seed: int = dataclasses.field(default=0, kw_only=True)
     method: CalibrationMethod = dataclasses.field(default="max", kw_only=True)
     apc_form: ApcForm = dataclasses.field(default="conv3d", kw_only=True)
+    max_disp: int | None = dataclasses.field(default=None, kw_only=True)
+    iterations: int | None = dataclasses.field(default=None, kw_only=True)
+
+
+@dataclasses.dataclass
+class SensitivityConfig:
+    """Options of `sensitivity`.
+
+    Args:
+        student: a shipped student's name or a .safetensors file.
+        frames: the label set that calibration frames are drawn from.
+        truth: pairs with true disparity that errors are measured on: a folder of pairs (see `evaluate`).
+        out: folder for sensitivity.json, sensitivity.md, sensitivity.svg and mixed.json.
+        size: image size of the graphs, HEIGHTxWIDTH, multiples of 32; pairs of other sizes are fitted.
+        frame_count: calibration frames; all of the set when it has fewer.
+        selection: how they are chosen; see `quantize`.
+        seed: of their choice.
+        method: how the range of an activation is found; see `quantize`.
+        layers: ask each convolution, not each block.
+        epe_budget_px: how much EPE the mixed-precision graph may lose against FP32, mean over the pairs.
+        bad2_budget_points: how much bad-2 it may lose, in points.
+        runtime: what the graphs run in.
+        threads: of it.
+        max_disp: disparity range of the graphs in pixels, a multiple of 32; as trained when left out.
+        iterations: refinement steps of the graphs; as trained when left out.
+    """
+
+    student: str = positional()
+    frames: Path = dataclasses.field(kw_only=True)
+    truth: Path = dataclasses.field(kw_only=True)
+    out: Path = dataclasses.field(kw_only=True)
+    size: str = dataclasses.field(default="480x640", kw_only=True)
+    frame_count: int = dataclasses.field(default=128, kw_only=True)
+    selection: Selection = dataclasses.field(default="coverage", kw_only=True)
+    seed: int = dataclasses.field(default=0, kw_only=True)
+    method: CalibrationMethod = dataclasses.field(default="max", kw_only=True)
+    layers: bool = dataclasses.field(default=False, kw_only=True)
+    epe_budget_px: float = dataclasses.field(default=0.02, kw_only=True)
+    bad2_budget_points: float = dataclasses.field(default=0.15, kw_only=True)
+    runtime: Literal["onnxruntime", "openvino"] = dataclasses.field(default="onnxruntime", kw_only=True)
+    threads: int = dataclasses.field(default=1, kw_only=True)
     max_disp: int | None = dataclasses.field(default=None, kw_only=True)
     iterations: int | None = dataclasses.field(default=None, kw_only=True)

@@ -8,7 +8,7 @@ line), or "error" (`line` for the user).
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from calibration.config import CalibrationMethod
@@ -20,24 +20,29 @@ class ModeloptRequest:
 
     Args:
         fp32: the graph to convert.
-        fp16, int8: where to write the results.
+        int8: where to write the graph with Q/DQ nodes.
+        fp16: where to write the FP16 graph; None makes none, and leaves float32 all that is not quantised.
         label_set: folder of the calibration frames.
         frames: their positions in the set.
         size: (H, W) of the graph.
         method: how activation ranges are found.
         keep_fp32: names of nodes that stay in float32.
         keep_float: names of convolutions that are not quantised.
+        mixed: where to write a second graph with Q/DQ nodes; None makes none.
+        mixed_keep_float: names of convolutions that are not quantised in that one.
     """
 
     fp32: str
-    fp16: str
     int8: str
+    fp16: str | None
     label_set: str
     frames: list[int]
     size: tuple[int, int]
     method: CalibrationMethod
     keep_fp32: list[str]
     keep_float: list[str]
+    mixed: str | None = None
+    mixed_keep_float: list[str] = field(default_factory=list)
 
     def write(self, path: Path) -> None:
         """Write as JSON."""

@@ -50,9 +50,9 @@ def take_standard_output() -> TextIO:
 
 
 class LabelSetReader(CalibrationDataReader):
-    """Streams frames of a label set from disk, one at a time; every frame is reported once."""
+    """Streams frames of a label set from disk, one at a time; every frame is reported once, to whoever listens."""
 
-    def __init__(self, request: ModeloptRequest, answers: Answers) -> None:
+    def __init__(self, request: ModeloptRequest, answers: Answers | None) -> None:
         self._labels = LabelSet.open(request.label_set)
         self._frames, self._size, self._answers = request.frames, request.size, answers
         self._next = 0
@@ -60,7 +60,7 @@ class LabelSetReader(CalibrationDataReader):
 
     def _read(self, position: int) -> dict[str, np.ndarray]:
         frame = read_fitted(self._labels, self._frames[position], self._size)
-        if position not in self._reported:
+        if self._answers is not None and position not in self._reported:
             self._reported.add(position)
             self._answers.send("frame", record=dataclasses.asdict(frame.record))
         return {"left": frame.left, "right": frame.right}
@@ -103,11 +103,11 @@ def to_fp16(source: str, target: str, keep_fp32: Sequence[str]) -> None:
     onnx.save(model, target)
 
 
-def to_int8(request: ModeloptRequest, answers: Answers) -> None:
-    """Q/DQ around the convolutions with ranges from the frames, everything else as in `to_fp16`."""
+def to_int8(request: ModeloptRequest, answers: Answers | None, target: str, keep_float: Sequence[str]) -> None:
+    """Q/DQ around the convolutions with ranges from the frames, everything else as in `to_fp16` or in float32."""
     from modelopt.onnx.quantization import quantize
 
-    quantised = str(Path(request.int8).with_suffix(".fp32.onnx"))
+    quantised = str(Path(target).with_suffix(".fp32.onnx"))
     quantize(
         request.fp32,
         quantize_mode="int8",
@@ -115,23 +115,30 @@ def to_int8(request: ModeloptRequest, answers: Answers) -> None:
         calibration_method=request.method,
         calibration_eps=["cpu"],
         op_types_to_quantize=list(QUANTISED_OPERATORS),
-        nodes_to_exclude=exactly(request.keep_float),
+        nodes_to_exclude=exactly(keep_float),
         high_precision_dtype="fp32",
         output_path=quantised,
         log_level="INFO",
     )
     model = onnx.load(quantised)
     restore_exact_readers(model)
+    if request.fp16 is None:
+        onnx.save(model, target)
+        return
     onnx.save(model, quantised)
-    to_fp16(quantised, request.int8, request.keep_fp32)
+    to_fp16(quantised, target, request.keep_fp32)
 
 
 def work(request: ModeloptRequest, answers: Answers) -> None:
     """Do the job."""
-    to_fp16(request.fp32, request.fp16, request.keep_fp32)
-    answers.send("made", role="fp16")
-    to_int8(request, answers)
+    if request.fp16 is not None:
+        to_fp16(request.fp32, request.fp16, request.keep_fp32)
+        answers.send("made", role="fp16")
+    to_int8(request, answers, request.int8, request.keep_float)
     answers.send("made", role="int8")
+    if request.mixed is not None:
+        to_int8(request, None, request.mixed, request.mixed_keep_float)  # the frames were reported
+        answers.send("made", role="mixed")
     answers.send("done")
 
 

@@ -1,7 +1,7 @@
 """`stereodistill quantize`: a student file → FP32, FP16 and INT8 graphs of it, with one manifest.
 
     student ─ export ─ fp32.onnx ─┬─────────────────────────────── autocast ─ fp16.onnx
-                                  └─ PTQ on frames of a label set ─ autocast ─ int8.onnx
+                                  └─ PTQ on frames of a label set ─ autocast ─ int8.onnx, mixed.onnx
 
 Which nodes stay in higher precision stands in `calibration.precision`. The files of a run appear in the output folder
 at its end, the manifest last.
@@ -13,7 +13,7 @@ import logging
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,11 +24,12 @@ import onnx
 from calibration.config import ApcForm, CalibrationMethod, QuantizeConfig, Selection
 from calibration.difference import differences_from_fp32
 from calibration.frames import Choice, FrameRecord, choose_frames, describe
+from calibration.mixed import read_mixed
 from calibration.modelopt_process import check_installed, run_modelopt
 from calibration.modelopt_request import ModeloptRequest
-from calibration.precision import convolutions_kept_float, nodes_kept_fp32
+from calibration.precision import convolutions_kept_float, nodes_kept_fp32, quantised_nodes
 from calibration.record import RECORD_NAME, check_repeated, compose_record, repeat_choice
-from calibration.variants import CONVERTED, ROLES, describe_precision, describe_variants, finish_graph
+from calibration.variants import CONVERTED, MIXED, ROLES, describe_precision, describe_variants, finish_graph
 from deploy.models import shipped_students
 from deploy.onnx_stereo import read_stereo_graph
 from stereo.artifacts import MANIFEST_NAME, disk_error, make_manifest, sha256_file, write_json
@@ -98,6 +99,7 @@ class Job:
         source_sha256: of its file.
         size: (H, W) of the graphs.
         choice: the calibration frames.
+        mixed: convolutions that stay in float in mixed.onnx; None makes none.
     """
 
     config: QuantizeConfig
@@ -106,6 +108,12 @@ class Job:
     source_sha256: str
     size: tuple[int, int]
     choice: Choice
+    mixed: list[str] | None
+
+    @property
+    def converted(self) -> tuple[str, ...]:
+        """The graphs that modelopt makes."""
+        return CONVERTED if self.mixed is None else (*CONVERTED, MIXED)
 
 
 def make_variants(config: QuantizeConfig, labels: LabelSet) -> Path:
@@ -119,7 +127,7 @@ def make_variants(config: QuantizeConfig, labels: LabelSet) -> Path:
             check_repeated(config.calibration, records, job.size)
         write_json(folder / RECORD_NAME, compose_record(labels, job.choice, records, job.size))
         manifest = compose_manifest(job, folder, records)
-        publish(folder, config.out, manifest)
+        publish(folder, config.out, manifest, ("fp32", *job.converted))
     report(manifest)
     log.info("quantised in %s", clock(time.monotonic() - start))
     return config.out
@@ -135,11 +143,13 @@ def prepare(config: QuantizeConfig, labels: LabelSet) -> Job:
     size = parse_size(config.size, multiple=SIZE_MULTIPLE)
     path = find_student(config.student)
     student = load_student(path, max_disp=config.max_disp, iterations=config.iterations)
+    source = sha256_file(path)
+    mixed = read_mixed(config.mixed, source) if config.mixed is not None else None
     if config.calibration is not None:
         choice = repeat_choice(config.calibration, labels)
     else:
         choice = choose_frames(labels, config.frame_count, selection=config.selection, seed=config.seed)
-    return Job(config, labels, student, sha256_file(path), size, choice)
+    return Job(config, labels, student, source, size, choice, mixed)
 
 
 def refuse_graphs(student: str) -> None:
@@ -174,10 +184,14 @@ def make_graphs(job: Job, folder: Path) -> list[FrameRecord]:
         method=job.config.method,
         keep_fp32=nodes_kept_fp32(model),
         keep_float=convolutions_kept_float(model),
+        mixed=None if job.mixed is None else str(folder / f"{MIXED}.onnx"),
+        mixed_keep_float=job.mixed or [],
     )
     records = run_modelopt(request, folder)
-    for role in CONVERTED:
-        metadata = graph_metadata(job.student, precision=role, source_sha256=job.source_sha256, apc_form=form)
+    for role in job.converted:
+        # What Q/DQ nodes make of a graph is INT8, however many of them there are.
+        precision = "int8" if role == MIXED else role
+        metadata = graph_metadata(job.student, precision=precision, source_sha256=job.source_sha256, apc_form=form)
         finish_graph(folder / f"{role}.onnx", metadata=metadata, size=job.size)
     return records
 
@@ -187,7 +201,7 @@ def compose_manifest(job: Job, folder: Path, records: list[FrameRecord]) -> dict
     chosen = job.choice.indices
     step = max(1, len(chosen) // COMPARED_FRAMES)
     differences = differences_from_fp32(
-        folder, CONVERTED, labels=job.labels, frames=chosen[::step][:COMPARED_FRAMES], size=job.size
+        folder, job.converted, labels=job.labels, frames=chosen[::step][:COMPARED_FRAMES], size=job.size
     )
     student = job.student.config
     frames = describe(records, job.choice, total=len(job.labels))
@@ -205,8 +219,9 @@ def compose_manifest(job: Job, folder: Path, records: list[FrameRecord]) -> dict
                 "max_disp": student.max_disp,
                 "iterations": student.iterations,
             },
-            "variants": describe_variants(folder, differences),
+            "variants": describe_variants(folder, differences, ("fp32", *job.converted)),
             "precision": describe_precision(folder),
+            "mixed": describe_mixed(job, folder),
             "calibration": {"method": job.config.method, **frames},
         },
     )
@@ -237,11 +252,21 @@ def work_folder(out: Path) -> Iterator[Path]:
             out.rmdir()
 
 
-def publish(folder: Path, out: Path, manifest: dict[str, Any]) -> None:
+def describe_mixed(job: Job, folder: Path) -> dict[str, Any] | None:
+    """What is quantised in mixed.onnx, and by which search; None where there is none."""
+    if job.mixed is None or job.config.mixed is None:
+        return None
+    quantised = quantised_nodes(onnx.load(folder / f"{MIXED}.onnx"))
+    return {"search": sha256_file(job.config.mixed), "quantised": quantised, "kept_float": job.mixed}
+
+
+def publish(folder: Path, out: Path, manifest: dict[str, Any], roles: Sequence[str]) -> None:
     """Move the finished files into place; a manifest is there only while it describes the files beside it."""
     write_json(folder / MANIFEST_NAME, manifest)  # the last thing that needs space
     (out / MANIFEST_NAME).unlink(missing_ok=True)
-    for name in (*(f"{role}.onnx" for role in ROLES), RECORD_NAME, MANIFEST_NAME):
+    for role in {*ROLES, MIXED} - set(roles):
+        (out / f"{role}.onnx").unlink(missing_ok=True)  # of an earlier run
+    for name in (*(f"{role}.onnx" for role in roles), RECORD_NAME, MANIFEST_NAME):
         (folder / name).replace(out / name)
 
 

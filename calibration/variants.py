@@ -28,6 +28,8 @@ from stereo.errors import UserError
 
 CONVERTED = ("fp16", "int8")
 ROLES = ("fp32", *CONVERTED)
+# Made on request: INT8 with the convolutions in float that a search on true disparities took out.
+MIXED = "mixed"
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +54,9 @@ def finish_graph(path: Path, *, metadata: Mapping[str, str], size: tuple[int, in
         )
 
 
-def describe_variants(folder: Path, differences: Mapping[str, Difference]) -> dict[str, dict[str, Any]]:
+def describe_variants(
+    folder: Path, differences: Mapping[str, Difference], roles: Sequence[str] = ROLES
+) -> dict[str, dict[str, Any]]:
     """Role → file, checksum, size and what changed against FP32."""
     return {
         role: {
@@ -62,7 +66,7 @@ def describe_variants(folder: Path, differences: Mapping[str, Difference]) -> di
             "nodes": len(onnx.load(folder / f"{role}.onnx").graph.node),
             "difference_from_fp32": asdict(differences[role]) if role in differences else None,
         }
-        for role in ROLES
+        for role in roles
     }
 
 

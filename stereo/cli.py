@@ -67,6 +67,11 @@ VERBS: dict[str, Verb] = {
     "quantize": Verb(
         "FP32, FP16 and INT8 graphs of a student", "calibration.config:QuantizeConfig", "calibration.quantize:quantize"
     ),
+    "sensitivity": Verb(
+        "what each part of a student costs when quantised",
+        "calibration.config:SensitivityConfig",
+        "calibration.sensitivity:sensitivity",
+    ),
     "build": Verb("build an engine from ONNX", "deploy.config:BuildConfig", "deploy.engine:build"),
     "profile": Verb("measure latency and memory", "deploy.config:ProfileConfig", "deploy.profile:profile"),
     "evaluate": Verb("measure accuracy against truth", "deploy.config:EvaluateConfig", "deploy.evaluate:evaluate"),

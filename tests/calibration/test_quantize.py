@@ -21,51 +21,16 @@ from calibration.quantize import quantize_student
 from deploy.device import has_byte_dot_products
 from deploy.export import get_metadata
 from deploy.runners.registry import open_runner
-from distill.scenes import render_scenes
-from distill.scenes_config import SceneOptions
 from stereo.artifacts import sha256_file
 from stereo.benchmarks import motorcycle_pair
 from stereo.cli import main
 from stereo.errors import UserError
-from stereo.label_set import LabelledFrame, LabelSet
+from stereo.label_set import LabelSet
 from stereo.label_set_writer import LabelSetWriter
-from student.checkpoint import load_student, save_student
-from student.presets import build_student
+from student.checkpoint import load_student
 
 SIZE = (96, 160)
 ROLES = ("fp32", "fp16", "int8")
-
-
-def pairs_of_scenes(count, size):
-    scenes = render_scenes(
-        count, size, generator=torch.Generator().manual_seed(0), device="cpu",
-        options=SceneOptions(max_disp=60, bank_size=16),
-    )  # fmt: skip
-    for index in range(count):
-        left, right = (view[index].permute(1, 2, 0).round().byte().numpy() for view in (scenes.left, scenes.right))
-        yield LabelledFrame(f"{index:06d}", left, right, scenes.disparity[index, 0].numpy(), np.ones(size, np.float32))
-
-
-@pytest.fixture(scope="module")
-def label_set(tmp_path_factory):
-    """Four frames of rendered scenes, a little larger than the graph."""
-    folder = tmp_path_factory.mktemp("labels") / "set"
-    writer = LabelSetWriter(folder, identity={"source": {}, "teacher": {}}, max_disp=64)
-    for index, frame in enumerate(pairs_of_scenes(4, (120, 200))):
-        writer.add(index, frame)
-    return writer.finish()
-
-
-@pytest.fixture(scope="module")
-def student_file(tmp_path_factory):
-    """A tiny student with the weights' sizes of a trained one: settled batch norms, scores that pick planes."""
-    torch.manual_seed(0)
-    student = build_student("tiny", max_disp=64).train()
-    with torch.no_grad():
-        for _ in range(10):
-            student.predict_sequence(255 * torch.rand(2, 3, 64, 96), 255 * torch.rand(2, 3, 64, 96))
-        student.classifier.weight.mul_(10)
-    return save_student(student.eval(), tmp_path_factory.mktemp("student") / "tiny.safetensors", training={})
 
 
 @pytest.fixture(scope="module")
@@ -364,9 +329,9 @@ def test_entropy_finds_other_ranges(variants, label_set, student_file, tmp_path,
 
 
 @pytest.mark.slow
-def test_altered_frame_is_named(label_set, student_file, tmp_path):
+def test_altered_frame_is_named(scene_frames, student_file, tmp_path):
     writer = LabelSetWriter(tmp_path / "set", identity={"source": {}, "teacher": {}}, max_disp=64)
-    for index, frame in enumerate(pairs_of_scenes(2, SIZE)):
+    for index, frame in enumerate(scene_frames(2, SIZE)):
         writer.add(index, frame)
     path = writer.finish() / "right" / "000001.png"
     path.write_bytes(path.read_bytes()[:-1] + b"x")

@@ -1,0 +1,232 @@
+"""The sensitivity study on a tiny student: graphs with some convolutions quantised, scores, search, files."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import numpy as np
+import onnx
+import pytest
+from onnx.reference import ReferenceEvaluator
+
+from calibration import sensitivity as room
+from calibration.config import SensitivityConfig
+from calibration.mixed import read_mixed
+from calibration.partial import block_of, blocks_of, quantise_only
+from calibration.precision import quantised_nodes
+from calibration.sensitivity import Part, Score, search, sensitivity, within
+from calibration.sensitivity_pictures import bar_chart, markdown, rows
+from deploy.runners.registry import open_runner
+from stereo.artifacts import sha256_file
+from stereo.benchmarks import write_pair
+from stereo.cli import main
+from stereo.errors import UserError
+from stereo.pair import StereoPair
+
+SIZE = (96, 160)
+NOTHING = Score(1.0, 10.0, 5.0, 0.0, 0.0, 0.0)
+
+
+def test_blocks_are_named_after_their_part_of_the_network() -> None:
+    names = ["backbone.stem.0/Conv", "backbone.stage_eighth.1.conv1.0/Conv", "mask.0/Conv", "mask.2/Conv_1"]
+    assert [block_of(name) for name in names] == ["backbone.stem", "backbone.stage_eighth", "mask", "mask"]
+    assert blocks_of(names)["mask"] == names[2:]
+
+
+@pytest.fixture(scope="module")
+def truth(tmp_path_factory: pytest.TempPathFactory, scene_frames: Any) -> Path:
+    """Two pairs with exact disparity, one of them of another size than the graph."""
+    folder = tmp_path_factory.mktemp("truth")
+    for number, size in enumerate([SIZE, (120, 200)]):
+        (frame,) = scene_frames(1, size)
+        pair = StereoPair(frame.left, frame.right, f"scene_{number}", disparity=frame.disparity)
+        write_pair(folder / pair.name, pair)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory, student_file: Path, label_set: Path, truth: Path) -> Path:
+    """By block, with a budget that nothing can meet: the search takes everything out."""
+    out = tmp_path_factory.mktemp("study") / "out"
+    config = SensitivityConfig(
+        str(student_file), frames=label_set, truth=truth, out=out, size="96x160", frame_count=4, epe_budget_px=-1e9
+    )
+    assert sensitivity(config) == out / "sensitivity.md"
+    return out
+
+
+@pytest.fixture(scope="module")
+def content(study: Path) -> dict[str, Any]:
+    return json.loads((study / "sensitivity.json").read_text())
+
+
+def test_files_and_what_they_were_made_from(study: Path, content: dict[str, Any], student_file: Path) -> None:
+    assert sorted(path.name for path in study.iterdir()) == sorted(room.NAMES)
+    assert content["made_from"]["student"] == sha256_file(student_file)
+    assert content["pairs"] == ["scene_0", "scene_1"]
+    assert content["calibration"]["used"] == 4
+
+
+def test_every_quantised_convolution_is_asked_once(content: dict[str, Any]) -> None:
+    everything = content["search"][0]["quantised"]
+    asked = [name for part in content["parts"] for name in part["convolutions"]]
+    assert sorted(asked) == sorted(everything)
+    assert len(everything) > 10
+    assert 0 < content["multiply_adds"]["quantisable"] <= content["multiply_adds"]["all"]
+
+
+def test_fp32_moves_by_nothing_and_quantising_by_something(content: dict[str, Any]) -> None:
+    assert content["fp32"]["moved_px"] == content["fp32"]["moved_max_px"] == 0
+    assert content["everything"]["moved_px"] > 0
+    moved = [part["alone"]["moved_px"] for part in content["parts"]]
+    assert max(moved) > 0
+    assert any(part["without"]["moved_px"] != content["everything"]["moved_px"] for part in content["parts"])
+
+
+def test_a_search_that_takes_everything_out_ends_at_fp32(study: Path, content: dict[str, Any]) -> None:
+    """Every convolution is led back to its own weights: the graph computes what the FP32 one does."""
+    last = content["search"][-1]
+    assert last["quantised"] == []
+    # modelopt orders some sums in another way, which is rounding of float32
+    assert last["moved_max_px"] < 1e-3 < content["everything"]["moved_max_px"]
+    assert last["epe_px"] == pytest.approx(content["fp32"]["epe_px"], abs=1e-4)
+    assert json.loads((study / "mixed.json").read_text())["keep_float"] == last["keep_float"]
+
+
+def test_table_and_chart_show_every_part(study: Path, content: dict[str, Any]) -> None:
+    text = (study / "sensitivity.md").read_text()
+    drawing = ElementTree.fromstring((study / "sensitivity.svg").read_text())
+    words = {element.text for element in drawing.iter() if element.tag.endswith("text")}
+    for part in content["parts"]:
+        assert f"| {part['name']}" in text
+        assert part["name"] in words
+    assert markdown(content) == text
+    assert bar_chart(content) == (study / "sensitivity.svg").read_text()
+    added = [row["moved_alone_px"] for row in rows(content)]
+    assert added == sorted(added, reverse=True)
+
+
+@pytest.mark.slow
+def test_the_search_makes_a_graph(study: Path, student_file: Path, label_set: Path, tmp_path: Path) -> None:
+    chosen = json.loads((study / "mixed.json").read_text())
+    kept = chosen["keep_float"][:10]
+    (tmp_path / "mixed.json").write_text(json.dumps({**chosen, "keep_float": kept}))
+    arguments = ["quantize", str(student_file), "--frames", str(label_set), "--size", "96x160"]
+    out = tmp_path / "out"
+    assert main([*arguments, "--out", str(out), "--mixed", str(tmp_path / "mixed.json")]) == 0
+    manifest = json.loads((out / "manifest.json").read_text())
+    quantised = quantised_nodes(onnx.load(out / "mixed.onnx"))
+    assert manifest["mixed"]["quantised"] == quantised
+    assert not set(quantised) & set(kept)
+    assert manifest["variants"]["mixed"]["difference_from_fp32"]["mean_px"] > 0
+    assert len(manifest["calibration"]["frames"]) == 4
+    runner = open_runner(out / "mixed.onnx", "onnxruntime", threads=1)
+    runner.close()
+
+
+def test_the_search_of_another_student_is_refused(study: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="was searched for another student"):
+        read_mixed(study / "mixed.json", "0")
+    for text, words in (("[]", "is no result of a search"), ('{"kind": "mixed precision"}', "has version None")):
+        (tmp_path / "mixed.json").write_text(text)
+        with pytest.raises(UserError, match=words):
+            read_mixed(tmp_path / "mixed.json", "0")
+
+
+def tiny_graphs() -> tuple[onnx.ModelProto, onnx.ModelProto]:
+    """Two convolutions in a row, FP32 and with Q/DQ around both."""
+    weights = [onnx.numpy_helper.from_array(np.full((1, 1, 1, 1), value, np.float32), name)
+               for name, value in (("w0", 0.3), ("w1", 0.7), ("scale", 0.5))]  # fmt: skip
+    zero = onnx.numpy_helper.from_array(np.zeros((), np.int8), "zero")
+    shape = [1, 1, 2, 2]
+    ends = [onnx.helper.make_tensor_value_info(name, 1, shape) for name in ("x", "y")]
+    plain = [onnx.helper.make_node("Conv", ["x", "w0"], ["h"], "a/Conv"),
+             onnx.helper.make_node("Conv", ["h", "w1"], ["y"], "b/Conv")]  # fmt: skip
+    nodes = []
+    for conv in plain:
+        read = []
+        for name in conv.input:
+            nodes.append(onnx.helper.make_node("QuantizeLinear", [name, "scale", "zero"], [f"{name}_q"], f"{name}/Q"))
+            nodes.append(onnx.helper.make_node("DequantizeLinear", [f"{name}_q", "scale", "zero"], [f"{name}_d"]))
+            read.append(f"{name}_d")
+        nodes.append(onnx.helper.make_node("Conv", read, list(conv.output), conv.name))
+    scale = onnx.numpy_helper.from_array(np.array(0.5, np.float32), "scale")
+    original = onnx.helper.make_graph(plain, "g", ends[:1], ends[1:], weights[:2])
+    quantised = onnx.helper.make_graph(nodes, "g", ends[:1], ends[1:], [*weights[:2], scale, zero])
+    opset = [onnx.helper.make_opsetid("", 21)]
+    return tuple(onnx.helper.make_model(graph, opset_imports=opset) for graph in (original, quantised))  # type: ignore[return-value]
+
+
+@pytest.mark.parametrize("names", [["a/Conv", "b/Conv"], ["a/Conv"], ["b/Conv"], []])
+def test_only_the_named_convolutions_round(names: list[str]) -> None:
+    """1 × .3 × .7 in steps of .5: .3 becomes .5, .7 becomes .5, and .3 entering the second becomes .5 too."""
+    original, quantised = tiny_graphs()
+    made = quantise_only(quantised, original, names)
+    onnx.checker.check_model(made)
+    assert quantised_nodes(made) == names
+    (found,) = ReferenceEvaluator(made).run(None, {"x": np.ones((1, 1, 2, 2), np.float32)})
+    first = 0.5 if "a/Conv" in names else 0.3
+    expected = (0.5 if "b/Conv" in names else first) * (0.5 if "b/Conv" in names else 0.7)
+    assert np.asarray(found).ravel().tolist() == pytest.approx([expected] * 4, rel=1e-6)
+    assert len(made.graph.node) == 2 + 4 * len(names)
+
+
+def test_a_convolution_that_is_not_quantised_is_refused() -> None:
+    original, quantised = tiny_graphs()
+    with pytest.raises(KeyError, match="c/Conv"):
+        quantise_only(quantised, original, ["c/Conv"])
+
+
+class Recorder:
+    """A judge that knows how much each quantised convolution moves the map."""
+
+    def score(self, model: onnx.ModelProto) -> Score:
+        moved = sum({"a/Conv": 0.03, "b/Conv": 0.05}[name] for name in quantised_nodes(model))
+        return dataclasses.replace(NOTHING, epe_px=1 + moved, moved_px=moved)
+
+
+def test_search_takes_out_what_removes_most_for_its_size_and_stops_within_the_budget(tmp_path: Path) -> None:
+    original, quantised = tiny_graphs()
+    config = SensitivityConfig("s", frames=tmp_path, truth=tmp_path, out=tmp_path, epe_budget_px=0.06)
+    everything = Recorder().score(quantised)
+    parts = [Part(name[0], [name], adds, 0, NOTHING, Recorder().score(quantise_only(quantised, original, [other])))
+             for name, other, adds in (("a/Conv", "b/Conv", 10), ("b/Conv", "a/Conv", 100))]  # fmt: skip
+    steps = search(parts, original, quantised, Recorder(), config, fp32=NOTHING, everything=everything)  # type: ignore[arg-type]
+    assert [step["taken_out"] for step in steps] == [None, "a"]
+    assert steps[-1]["keep_float"] == ["a/Conv"]
+    assert within(everything, NOTHING, dataclasses.replace(config, epe_budget_px=0.09))
+    assert not within(everything, NOTHING, config)
+
+
+def test_bad_input_ends_in_one_line(
+    student_file: Path, label_set: Path, truth: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = str(tmp_path / "out")
+    for arguments, words in [
+        ([str(student_file), "--frames", str(label_set), "--truth", str(tmp_path)], "no pairs with disp_left_x256.png"),
+        ([str(student_file), "--frames", str(tmp_path), "--truth", str(truth)], "no such label set"),
+        (["nothing.safetensors", "--frames", str(label_set), "--truth", str(truth)], "no such student file"),
+    ]:
+        assert main(["sensitivity", *arguments, "--out", out]) == 2
+        error = capsys.readouterr().err.strip().splitlines()
+        assert len(error) == 1
+        assert words in error[0]
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_graph_without_anything_to_quantise_is_told(
+    student_file: Path, label_set: Path, truth: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def leave_it(request: Any, folder: Path) -> list[Any]:
+        Path(request.int8).write_bytes(Path(request.fp32).read_bytes())
+        return []
+
+    monkeypatch.setattr(room, "run_modelopt", leave_it)
+    config = SensitivityConfig(str(student_file), frames=label_set, truth=truth, out=tmp_path / "out", size="96x160")
+    with pytest.raises(UserError, match="no convolution of this student could be quantised"):
+        sensitivity(config)
+    assert not (tmp_path / "out").exists()
