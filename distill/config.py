@@ -11,7 +11,7 @@ from teacher.config import TeacherOptions
 
 __all__ = [
     "DataOptions", "DemoConfig", "FoundationStereoOptions", "LossOptions", "OnlineTeacherOptions",
-    "OptimiserOptions", "ScenesConfig", "Stage", "TrainConfig", "TrainerOptions",
+    "OptimiserOptions", "QatOptions", "ScenesConfig", "Stage", "TrainConfig", "TrainerOptions",
 ]  # fmt: skip
 
 
@@ -160,6 +160,22 @@ class TrainerOptions:
 
 
 @dataclasses.dataclass
+class QatOptions:
+    """Training with fake quantisation (QAT), so that a student's weights sit well on the integer grid.
+
+    Args:
+        graphs: folder that `quantize` made of the student that --init names: which convolutions are rounded, and the
+            frames that their ranges come from; without it, the training is one in float.
+        frames: the label set that those frames are of.
+        difference: weight of the difference from the student's own float disparity, in px.
+    """
+
+    graphs: Path | None = None
+    frames: Path | None = None
+    difference: float = 1.0
+
+
+@dataclasses.dataclass
 class FoundationStereoOptions:
     """How a FoundationStereo is trained, and how it differs from its preset; what is left out stays as it is.
 
@@ -205,6 +221,7 @@ class TrainConfig:
         loss: weights of the loss terms.
         teacher: students only: a teacher on line.
         optimiser: learning rate and its schedule.
+        qat: students only: fine-tuning with fake quantisation.
         foundation_stereo: presets foundation_stereo_* only: their ablations and how they are trained.
         validate_every: steps between validations; 0 validates at the end alone.
         checkpoint_every: steps between checkpoints.
@@ -227,6 +244,7 @@ class TrainConfig:
     loss: LossOptions = dataclasses.field(default_factory=LossOptions)
     teacher: OnlineTeacherOptions = dataclasses.field(default_factory=OnlineTeacherOptions)
     optimiser: OptimiserOptions = dataclasses.field(default_factory=OptimiserOptions)
+    qat: QatOptions = dataclasses.field(default_factory=QatOptions)
     foundation_stereo: FoundationStereoOptions = dataclasses.field(default_factory=FoundationStereoOptions)
     validate_every: int = 500
     checkpoint_every: int = 100

@@ -34,6 +34,7 @@ class Losses(NamedTuple):
     planes: torch.Tensor | None = None  # nats; None without this term
     features: torch.Tensor | None = None  # 1 - cosine; None without this term
     volume: torch.Tensor | None = None  # nats; None without this term
+    difference: torch.Tensor | None = None  # between the rounded network and the one in float; None without
 
     def parts(self) -> dict[str, torch.Tensor]:
         """Everything there is, by its name in the log."""

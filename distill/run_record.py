@@ -9,9 +9,9 @@ from typing import Any
 
 import torch
 
+from distill.build import result_name, source_files
 from distill.callbacks import CHECKPOINT_NAME
 from distill.config import TrainConfig
-from distill.networks import result_name, source_files
 from distill.packed import open_labels
 from distill.scene_textures import find_photographs
 from stereo.artifacts import commit, plain, read_json, sha256_file, tool_versions, write_json

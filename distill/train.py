@@ -24,13 +24,15 @@ import torch
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger
 
+from distill.build import build, check_teacher, result_name
 from distill.callbacks import CHECKPOINT_NAME, Checkpoints, ProgressLine, Validation
 from distill.config import TrainConfig
 from distill.curriculum import Curriculum
 from distill.data import open_batches
 from distill.module import LOG_EVERY, TrainingModule
-from distill.networks import TrainedNetwork, build, check_teacher, result_name
+from distill.networks import TrainedNetwork
 from distill.processes import decided_by_first, device_of, launch, processes
+from distill.qat import check_qat
 from distill.run_record import RECORD_NAME, SPOOL_NAME, checkpoint_step, make_record, prepare_folder
 from distill.validation import score_groups, validation_scenes
 from stereo.benchmarks import load_pairs
@@ -231,6 +233,7 @@ def check(config: TrainConfig) -> None:
         raise UserError(f"scenes are rendered on {config.data.render_device}, which workers cannot use",
                         where="--data.render_device", fix="add --data.workers 0")  # fmt: skip
     check_teacher(config)
+    check_qat(config)
 
 
 def choose_precision(config: TrainConfig) -> Any:

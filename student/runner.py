@@ -78,13 +78,15 @@ def open_torch(
 
 
 def predict_pair(student: StudentStereo, pair: StereoPair) -> Disparity:
-    """Disparity of a pair of any size, float32 H×W px, on the student's own device."""
+    """Disparity of a pair of any size, float32 H×W px, on the student's own device; leaves all layers' modes alone."""
     fit = Fit.to_multiple(pair.height, pair.width, SIZE_MULTIPLE)
     device = next(student.parameters()).device
     left, right = (torch.from_numpy(fit.apply(image))[None].to(device) for image in (pair.left, pair.right))
-    training = student.training
+    # Layer by layer: in a training with frozen batch norm the modes differ.
+    modes = [(layer, layer.training) for layer in student.modules()]
     student.eval()
     with torch.no_grad():
         disparity = student(left, right)
-    student.train(training)
+    for layer, training in modes:
+        layer.training = training
     return fit.undo(disparity[0, 0].float().cpu().numpy())

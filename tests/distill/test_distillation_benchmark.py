@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file
 
 import distill.train
-from distill.networks import check_teacher
+from distill.build import check_teacher
 from distill.validation import validation_scenes
 
 SCRIPT = Path(__file__).resolve().parents[2] / "benchmarks" / "distillation.py"

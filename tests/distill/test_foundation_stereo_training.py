@@ -13,9 +13,10 @@ from torch import nn
 import distill.train
 from distill import callbacks
 from distill.batches import Batch
+from distill.build import build
 from distill.config import FoundationStereoOptions, LossOptions, TrainConfig
 from distill.foundation_stereo import save_parts
-from distill.networks import TrainedFoundationStereo, build
+from distill.networks import TrainedFoundationStereo
 from distill.scenes import render_scenes
 from distill.scenes_config import SceneOptions
 from distill.validation import validation_scenes

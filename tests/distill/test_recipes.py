@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 import distill.train
+from distill.build import build, check_teacher
 from distill.data import open_batches
-from distill.networks import TrainedStudent, build, check_teacher
+from distill.networks import TrainedStudent
 from stereo.cli import parse_config
 from teacher.checkpoints import save_foundation_stereo
 from teacher.foundation_stereo import FoundationStereo
