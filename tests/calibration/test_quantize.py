@@ -294,26 +294,16 @@ def test_a_run_that_fails_leaves_no_trace_and_keeps_what_was_there(failing, labe
 
 
 @pytest.mark.slow
-def test_the_verb_repeats_itself_bit_by_bit(variants, label_set, student_file, tmp_path, capsys):
-    out = tmp_path / "again"
-    assert main(
-        ["quantize", str(student_file), "--frames", str(label_set), "--size", "96x160", "--frame-count", "4",
-         "--out", str(out)]
-    ) == 0  # fmt: skip
-    assert capsys.readouterr().out.strip() == str(out)
-    for role in ROLES:
-        assert sha256_file(out / f"{role}.onnx") == sha256_file(variants / f"{role}.onnx"), role
-
-
-@pytest.mark.slow
-def test_a_recorded_calibration_repeats_bit_by_bit(variants, label_set, student_file, tmp_path):
+def test_the_verb_repeats_a_calibration_bit_by_bit(variants, label_set, student_file, tmp_path, capsys):
     """The record decides, whatever the other options say."""
     out = tmp_path / "repeated"
     assert main(
         ["quantize", str(student_file), "--frames", str(label_set), "--size", "96x160", "--selection", "random",
          "--seed", "9", "--calibration", str(variants / "calibration.json"), "--out", str(out)]
     ) == 0  # fmt: skip
-    assert sha256_file(out / "int8.onnx") == sha256_file(variants / "int8.onnx")
+    assert capsys.readouterr().out.strip() == str(out)
+    for role in ROLES:
+        assert sha256_file(out / f"{role}.onnx") == sha256_file(variants / f"{role}.onnx"), role
     first, second = (json.loads((folder / "calibration.json").read_text()) for folder in (variants, out))
     assert first["frames"] == second["frames"]
     assert second["selection"] == f"repeated: {first['selection']}"

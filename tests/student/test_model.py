@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from stereo.errors import UserError
+from stereo.pair import StereoPair
 from student.presets import build_student
+from student.runner import predict_pair
 from teacher.blocks.axial_planar_convolution import Form
 
 
@@ -100,3 +103,13 @@ def test_bad_settings_name_value_and_fix() -> None:
         build_student("mega")
     with pytest.raises(UserError, match="iterations 0"):
         build_student("nano", iterations=0)
+
+
+def test_predicting_in_the_middle_of_a_training_leaves_every_layer_as_it_was() -> None:
+    student = build_student("tiny", max_disp=64).train()
+    student.backbone.eval()
+    image = np.zeros((40, 50, 3), np.uint8)
+    predict_pair(student, StereoPair(image, image, "black"))
+    assert student.training
+    assert student.cost_filter.training
+    assert not any(layer.training for layer in student.backbone.modules())
