@@ -56,7 +56,7 @@ class Choice:
 
     Args:
         indices: their positions in the label set, ascending.
-        selection: how they were chosen; "repeated" when they are those of an earlier run.
+        selection: how they were chosen; begins with "repeated: " when they are those of an earlier run.
         seed: of the choice.
         asked: frames wanted.
         covering_radius: coverage alone: how far the worst covered frame is from them; `calibration.coverage`'s units.

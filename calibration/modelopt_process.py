@@ -32,15 +32,18 @@ LOG_LINES_SHOWN = 30
 log = logging.getLogger(__name__)
 
 
-def check_installed() -> None:
+def check_installed(verb: str) -> None:
     """Fail before any work when modelopt or onnxruntime is missing.
+
+    Args:
+        verb: that needs them.
 
     Raises:
         UserError: with what to install.
     """
     for package in ("modelopt", "onnxruntime"):
         if importlib.util.find_spec(package) is None:
-            raise UserError(f"quantize needs the package {package}", fix="pip install 'stereodistill[quantize]'")
+            raise UserError(f"{verb} needs the package {package}", fix="pip install 'stereodistill[quantize]'")
 
 
 def run_modelopt(request: ModeloptRequest, folder: Path) -> list[FrameRecord]:

@@ -31,6 +31,14 @@ def blocks_of(convolutions: Iterable[str]) -> dict[str, list[str]]:
     return blocks
 
 
+def layers_of(convolutions: Iterable[str]) -> dict[str, list[str]]:
+    """Module → its convolution, once for each time that it runs."""
+    layers: dict[str, list[str]] = {}
+    for name in convolutions:
+        layers.setdefault(name.rpartition("/")[0], []).append(name)
+    return layers
+
+
 def quantise_only(quantised: onnx.ModelProto, original: onnx.ModelProto, names: Collection[str]) -> onnx.ModelProto:
     """A graph in which the named convolutions are quantised and all others compute in float32.
 

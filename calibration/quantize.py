@@ -119,7 +119,7 @@ class Job:
 def make_variants(config: QuantizeConfig, labels: LabelSet) -> Path:
     """Do what `quantize_student` says."""
     start = time.monotonic()
-    check_installed()
+    check_installed("quantize")
     job = prepare(config, labels)
     with work_folder(config.out) as folder:
         records = make_graphs(job, folder)
@@ -144,7 +144,11 @@ def prepare(config: QuantizeConfig, labels: LabelSet) -> Job:
     path = find_student(config.student)
     student = load_student(path, max_disp=config.max_disp, iterations=config.iterations)
     source = sha256_file(path)
-    mixed = read_mixed(config.mixed, source) if config.mixed is not None else None
+    mixed = None
+    if config.mixed is not None:
+        mixed = read_mixed(
+            config.mixed, source, iterations=student.config.iterations, apc_form=config.apc_form
+        )  # fmt: skip
     if config.calibration is not None:
         choice = repeat_choice(config.calibration, labels)
     else:

@@ -19,6 +19,7 @@ from stereo.label_set import LabelSet
 RECORD_NAME = "calibration.json"
 KIND = "calibration frames"
 VERSION = 1
+REPEATED = "repeated: "
 
 
 def compose_record(
@@ -71,8 +72,8 @@ def repeat_choice(path: Path, labels: LabelSet) -> Choice:
             f"{len(labels)}, or other ones)", where=path, fix="give --frames as it was, or leave --calibration out",
         )  # fmt: skip
     indices = [frame["index"] for frame in record["frames"]]
-    return Choice(indices, f"repeated: {record['selection']}", record["seed"], record["asked_for"],
-                  record["covering_radius"])  # fmt: skip
+    selection = f"{REPEATED}{record['selection'].removeprefix(REPEATED)}"
+    return Choice(indices, selection, record["seed"], record["asked_for"], record["covering_radius"])
 
 
 def check_repeated(path: Path, records: Sequence[FrameRecord], size: tuple[int, int]) -> None:

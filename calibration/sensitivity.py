@@ -5,13 +5,15 @@
                                                                           └─ greedy search                 mixed.json
 
 Two questions, because errors do not add up: a part that is harmless alone may push what is already off further, and one
-that hurts alone may hide behind others. The search takes parts out of INT8, the most error removed per multiply-add
-first, until the loss is within the budget; `quantize --mixed FILE` makes that graph.
+that hurts alone may hide behind others. The search takes parts out of INT8, those whose leaving moves the map back most
+per multiply-add first, until the loss is within the budget; `quantize --mixed FILE` makes that graph.
 """
 
 from __future__ import annotations
 
+import hashlib
 import logging
+import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,13 +22,13 @@ from typing import Any
 import numpy as np
 import onnx
 
-from calibration import mixed as mixed_file
 from calibration.config import SensitivityConfig
 from calibration.frames import Choice, FrameRecord, choose_frames, describe
+from calibration.mixed import compose_mixed
 from calibration.modelopt_process import check_installed, run_modelopt
 from calibration.modelopt_request import ModeloptRequest
 from calibration.multiply_adds import multiply_adds
-from calibration.partial import blocks_of, quantise_only
+from calibration.partial import blocks_of, layers_of, quantise_only
 from calibration.precision import convolutions_kept_float, nodes_kept_fp32, quantised_nodes
 from calibration.quantize import refuse_graphs, work_folder
 from calibration.sensitivity_pictures import bar_chart, markdown
@@ -45,7 +47,7 @@ from student.export import export_student
 from student.model import SIZE_MULTIPLE
 
 KIND = "sensitivity"
-NAMES = ("sensitivity.svg", "sensitivity.md", "mixed.json", "sensitivity.json")
+NAMES = ("sensitivity.json", "mixed.json", "sensitivity.md", "sensitivity.svg")
 # A pixel that moves by more than this is an outlier of the quantisation.
 FAR_PX = 3.0
 
@@ -145,8 +147,11 @@ def sensitivity(config: SensitivityConfig) -> Path:
     Raises:
         UserError: not a student, no usable frames or pairs, nothing that can be quantised.
     """
-    check_installed()
+    check_installed("sensitivity")
     refuse_graphs(config.student)
+    for option in ("epe_budget_px", "bad2_budget_points"):
+        if not 0 <= getattr(config, option) < math.inf:
+            raise UserError(f"{getattr(config, option)} is no budget", where=f"--{option}", fix="0 or more")
     size = parse_size(config.size, multiple=SIZE_MULTIPLE)
     pairs = load_pairs(config.truth)
     labels = LabelSet.open(config.frames)
@@ -161,7 +166,11 @@ def sensitivity(config: SensitivityConfig) -> Path:
         content = measure(original, quantised, judge, config)
         manifest = make_manifest(
             KIND,
-            made_from={"student": sha256_file(path), "label set journal": labels.fingerprint()},
+            made_from={
+                "student": sha256_file(path),
+                "label set journal": labels.fingerprint(),
+                **{f"pair {pair.name}": fingerprint(pair) for pair in pairs},
+            },
             config=config,
             content={
                 "student": {"preset": student.config.preset, "max_disp": student.config.max_disp,
@@ -206,7 +215,7 @@ def measure(
     names = quantised_nodes(quantised)
     weights = multiply_adds(original)
     kept = set(convolutions_kept_float(original))
-    parts = {name.rpartition("/")[0]: [name] for name in names} if config.layers else blocks_of(names)
+    parts = layers_of(names) if config.layers else blocks_of(names)
     fp32, everything = judge.score(original), judge.score(quantised)
     default = judge.score(quantise_only(quantised, original, [name for name in names if name not in kept]))
     measured = []
@@ -222,6 +231,11 @@ def measure(
             )  # fmt: skip
             ticker.advance(note=part)
     steps = search(measured, original, quantised, judge, config, fp32=fp32, everything=everything)
+    if not steps[-1]["quantised"]:
+        log.warning(
+            "no part may stay in INT8 if no more than %g px EPE and %g points bad-2 are to be lost: no mixed.json",
+            config.epe_budget_px, config.bad2_budget_points,
+        )  # fmt: skip
     return {
         "fp32": asdict(fp32),
         "everything": asdict(everything),
@@ -272,18 +286,26 @@ def step(left_out: Collection[str], names: Sequence[str], taken: str | None, sco
     return {"taken_out": taken, "quantised": quantised, "keep_float": list(left_out), **asdict(score)}
 
 
+def fingerprint(pair: StereoPair) -> str:
+    """sha256 of a pair's images, truth and mask."""
+    digest = hashlib.sha256()
+    for array in (pair.left, pair.right, pair.disparity, pair.noc):
+        if array is not None:
+            digest.update(repr(array.shape).encode())
+            digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
+
+
 def publish(folder: Path, out: Path, manifest: Mapping[str, Any]) -> None:
-    """Write and move the files into place, the manifest last."""
+    """Write and move the files into place; sensitivity.json is there only while it describes the files beside it."""
     last = manifest["search"][-1]
     write_bytes(folder / "sensitivity.md", markdown(manifest).encode())
     write_bytes(folder / "sensitivity.svg", bar_chart(manifest).encode())
-    mixed = {
-        "kind": mixed_file.KIND,
-        "version": mixed_file.VERSION,
-        "made_from": manifest["made_from"],
-        "keep_float": last["keep_float"],
-    }
-    write_json(folder / "mixed.json", mixed)
+    if last["quantised"]:
+        write_json(folder / "mixed.json", compose_mixed(manifest, last["keep_float"]))
     write_json(folder / "sensitivity.json", manifest)
     for name in NAMES:
-        (folder / name).replace(out / name)
+        (out / name).unlink(missing_ok=True)
+    for name in NAMES:
+        if (folder / name).exists():
+            (folder / name).replace(out / name)

@@ -13,7 +13,7 @@ ALONE_COLOUR, REMOVED_COLOUR = "#0072b2", "#e69f00"
 
 
 def rows(content: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """What is drawn and listed for each part, the most error added first."""
+    """What is drawn and listed for each part, what moves the map most first."""
     fp32, everything = content["fp32"], content["everything"]
     found = []
     for part in content["parts"]:

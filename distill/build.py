@@ -74,8 +74,6 @@ def build(config: TrainConfig) -> TrainedNetwork:
         UserError: unknown preset, or settings that do not fit it or the file.
     """
     if is_foundation_stereo_preset(config):
-        if config.qat.graphs is not None:
-            raise UserError(f"'{config.preset}' is no student", where="--qat.graphs", fix="leave it out")
         iterations = config.iterations or FOUNDATION_STEREO_PRESETS[config.preset].iterations
         freeze = config.init is not None if config.batch_norm == "auto" else config.batch_norm == "freeze"
         return TrainedFoundationStereo(build_foundation_stereo(config), iterations, freeze)

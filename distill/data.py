@@ -72,8 +72,6 @@ class Blocks(Dataset[list[Batch] | UserError]):
         if not 0 <= self.scene_share <= 1:
             raise UserError(f"scene share {self.scene_share} is not between 0 and 1", where="--data.scene_share",
                             fix="try 0.5")  # fmt: skip
-        if not 0 <= options.occluded_weight <= 1:
-            raise UserError(f"{options.occluded_weight} is no weight", where="--data.occluded_weight", fix="0 to 1")
         textures = (str(options.textures),) if options.textures else ()
         self.scene_options = SceneOptions(max_disp=float(max_disp), textures=textures)
 

@@ -11,7 +11,7 @@ import torch
 
 from distill.build import result_name, source_files
 from distill.callbacks import CHECKPOINT_NAME
-from distill.config import TrainConfig
+from distill.config import QatOptions, TrainConfig
 from distill.packed import open_labels
 from distill.scene_textures import find_photographs
 from stereo.artifacts import commit, plain, read_json, sha256_file, tool_versions, write_json
@@ -25,12 +25,18 @@ FREE_ON_RESUME = {
     "data.render_device", "data.cache_mb",
 }  # fmt: skip
 
+# What runs of earlier versions computed with, where their record does not know the option yet.
+EARLIER: dict[str, Any] = {
+    "qat": plain(QatOptions()), "data.occluded_weight": 1.0, "loss.planes": 0.0, "loss.robust_px": 0.0,
+}  # fmt: skip
+
 
 def make_record(config: TrainConfig) -> dict[str, Any]:
     """What the run is made from: configuration, checksums of its inputs, tools, commit."""
     # The journal lists every frame's checksums; the manifest is stamped anew whenever `label` looks at the set.
     spool = config.out / SPOOL_NAME
-    made_from = {str(place): open_labels(place, spool).fingerprint() for place in config.data.labels}
+    places = [*config.data.labels, *([] if config.qat.frames is None else [config.qat.frames])]
+    made_from = {str(place): open_labels(place, spool).fingerprint() for place in places}
     made_from |= {str(path): sha256_file(path) for path in source_files(config)}
     if config.data.textures is not None:
         made_from[str(config.data.textures)] = fingerprint_of_photographs(config.data.textures)
@@ -75,7 +81,8 @@ def differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> l
     """Settings that differ and matter, as "name was OLD, now NEW"."""
     found = []
     for key in sorted(old.keys() | new.keys()):
-        name, before, after = prefix + key, old.get(key), new.get(key)
+        name, after = prefix + key, new.get(key)
+        before = old.get(key, EARLIER.get(name))
         if name in FREE_ON_RESUME or before == after:
             continue
         if isinstance(before, dict) and isinstance(after, dict):

@@ -32,12 +32,14 @@ from distill.data import open_batches
 from distill.module import LOG_EVERY, TrainingModule
 from distill.networks import TrainedNetwork
 from distill.processes import decided_by_first, device_of, launch, processes
-from distill.qat import check_qat
+from distill.qat import check_graphs, check_qat
 from distill.run_record import RECORD_NAME, SPOOL_NAME, checkpoint_step, make_record, prepare_folder
 from distill.validation import score_groups, validation_scenes
+from stereo.artifacts import read_json
 from stereo.benchmarks import load_pairs
 from stereo.errors import UserError
 from stereo.pair import StereoPair
+from teacher.labelling import launched_processes
 
 log = logging.getLogger(__name__)
 
@@ -110,8 +112,13 @@ def train_here(trainer: pl.Trainer, config: TrainConfig) -> Path:
 
 
 def begin(config: TrainConfig) -> tuple[dict[str, Any], int | None]:
-    """The record of the run, and the step it goes on from; None when it is finished."""
+    """The record of the run, and the step it goes on from; None when it is finished.
+
+    Raises:
+        UserError: inputs that do not fit, told before anything is written; or the folder holds another run.
+    """
     record = make_record(config)
+    check_graphs(config)
     resume = prepare_folder(config, record)
     step = checkpoint_step(config.out / CHECKPOINT_NAME, config) if resume else 0
     if step == config.steps and (config.out / result_name(config)).exists():
@@ -122,18 +129,20 @@ def begin(config: TrainConfig) -> tuple[dict[str, Any], int | None]:
 def finish(config: TrainConfig) -> Path:
     """Make the result of a run that was stopped from its last checkpoint: its weights as they were then.
 
-    The learning rate of a run is planned for all its steps; what is stopped in the middle is worse than a run that was
-    planned to be as long, unless its weights are averaged (`--optimiser.ema`).
+    In one process, on the CPU. The learning rate of a run is planned for all its steps; what is stopped in the middle
+    is worse than a run that was planned to be as long, unless its weights are averaged (`--optimiser.ema`).
 
     Raises:
-        UserError: there is nothing to finish, or the run had other settings.
+        UserError: there is nothing to finish, the run had other settings, or several processes were started.
     """
+    if launched_processes() != (1, 1):
+        raise UserError("--finish needs no second process", fix="start it without torchrun and srun")
     if config.restart:
         raise UserError("--finish keeps what --restart throws away", fix="one of them")
     if not all((config.out / name).exists() for name in (CHECKPOINT_NAME, RECORD_NAME)):
         raise UserError("no run has been stopped here", where=config.out, fix="leave --finish out to start one")
     result = config.out / result_name(config)
-    record, step = begin(config)
+    _, step = begin(config)
     if step is None:
         log.info("%s is finished", config.out)
         return result
@@ -146,13 +155,14 @@ def finish(config: TrainConfig) -> Path:
     with module.result_weights():
         found = score_groups(trained.predict, groups, pictures=config.out / "pictures" / f"step_{step:07d}")
         training = {
-            **record,
+            **read_json(config.out / RECORD_NAME, what="training record"),  # of what trained, not of what finishes
             "steps": step,
             "planned_steps": config.steps,
             "samples": Curriculum(config.data, steps=config.steps).pairs(step),
             "seconds": round(checkpoint["callbacks"][Checkpoints.__qualname__]["elapsed_s"], 1),
-            "precision": checkpoint["precision"],
-            "device": checkpoint["device"],
+            # Checkpoints of earlier versions do not say these two.
+            "precision": checkpoint.get("precision", str(choose_precision(config))),
+            "device": checkpoint.get("device"),
             "validation": {"step": step, **found},
         }
         trained.save(result, training=training)
@@ -217,6 +227,8 @@ def check(config: TrainConfig) -> None:
     ):
         if value < 1:
             raise UserError(f"{value} is less than 1", where=f"--{name}", fix="leave it out for the default")
+    if not 0 <= config.data.occluded_weight <= 1:
+        raise UserError(f"{config.data.occluded_weight} is no weight", where="--data.occluded_weight", fix="0 to 1")
     if config.data.workers < 0:
         raise UserError(f"{config.data.workers} is negative", where="--data.workers", fix="0 or more")
     if not 0 <= config.optimiser.warmup_share <= 1:

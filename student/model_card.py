@@ -119,8 +119,9 @@ def data_text(training: dict[str, Any]) -> str:
 def training_text(training: dict[str, Any]) -> str:
     """Steps, samples, compute, seed."""
     config = training["config"]
+    planned = f" of {training['planned_steps']:,} that were planned" if "planned_steps" in training else ""
     return (
-        f"{training['steps']:,} steps, {training['samples']:,} samples of {config['data']['crop']} px, seed "
+        f"{training['steps']:,} steps{planned}, {training['samples']:,} samples of {config['data']['crop']} px, seed "
         f"{config['seed']}, {training['precision']}, {training['seconds'] / 3600:.2f} hours on {training['device']}."
     )
 

@@ -41,9 +41,13 @@ def shipped_record(
     config = training["config"]
     data = config["data"]
     record = {key: training[key] for key in ("steps", "samples", "seconds", "precision", "commit", "tools")}
+    if "planned_steps" in training:  # a run that was stopped
+        record["planned_steps"] = training["planned_steps"]
     record |= {
         "device": device,
-        "config": without_folders({key: value for key, value in config.items() if key not in ("out", "restart")}),
+        "config": without_folders(
+            {key: value for key, value in config.items() if key not in ("out", "restart", "finish")}
+        ),
         "textures": [] if data["textures"] is None else photographs(Path(data["textures"])),
         "labels": [labels_of(Path(path), licences) for path in data["labels"]],
         "started_from": ancestor(config.get("init"), training.get("made_from", {})),
@@ -123,6 +127,7 @@ def data_of(record: Mapping[str, Any]) -> dict[str, Any]:
     parts = {key: record.get(key) for key in ("textures", "labels", "made_from")}
     parts["data"] = config.get("data")
     parts["init"] = config.get("init")
+    parts["qat"] = config.get("qat")
     if (config.get("teacher") or {}).get("checkpoint"):
         parts["teacher"] = "FoundationStereo in the loop"
     start = record.get("started_from")

@@ -106,4 +106,4 @@ def test_interrupt_ends_the_child(child, monkeypatch):
 def test_missing_package_is_named_with_the_fix(monkeypatch):
     monkeypatch.setattr(modelopt_process.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(UserError, match=r"modelopt.*pip install 'stereodistill\[quantize\]'"):
-        modelopt_process.check_installed()
+        modelopt_process.check_installed("quantize")

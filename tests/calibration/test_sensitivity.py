@@ -15,13 +15,13 @@ from onnx.reference import ReferenceEvaluator
 
 from calibration import sensitivity as room
 from calibration.config import SensitivityConfig
-from calibration.mixed import read_mixed
-from calibration.partial import block_of, blocks_of, quantise_only
+from calibration.mixed import compose_mixed, read_mixed
+from calibration.partial import block_of, blocks_of, layers_of, quantise_only
 from calibration.precision import quantised_nodes
 from calibration.sensitivity import Part, Score, search, sensitivity, within
 from calibration.sensitivity_pictures import bar_chart, markdown, rows
 from deploy.runners.registry import open_runner
-from stereo.artifacts import sha256_file
+from stereo.artifacts import sha256_file, write_json
 from stereo.benchmarks import write_pair
 from stereo.cli import main
 from stereo.errors import UserError
@@ -50,12 +50,12 @@ def truth(tmp_path_factory: pytest.TempPathFactory, scene_frames: Any) -> Path:
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory: pytest.TempPathFactory, student_file: Path, label_set: Path, truth: Path) -> Path:
-    """By block, with a budget that nothing can meet: the search takes everything out."""
+    """By block, with a search that nothing satisfies: it takes everything out."""
     out = tmp_path_factory.mktemp("study") / "out"
-    config = SensitivityConfig(
-        str(student_file), frames=label_set, truth=truth, out=out, size="96x160", frame_count=4, epe_budget_px=-1e9
-    )
-    assert sensitivity(config) == out / "sensitivity.md"
+    config = SensitivityConfig(str(student_file), frames=label_set, truth=truth, out=out, size="96x160", frame_count=4)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(room, "within", lambda *_: False)
+        assert sensitivity(config) == out / "sensitivity.md"
     return out
 
 
@@ -65,7 +65,8 @@ def content(study: Path) -> dict[str, Any]:
 
 
 def test_files_and_what_they_were_made_from(study: Path, content: dict[str, Any], student_file: Path) -> None:
-    assert sorted(path.name for path in study.iterdir()) == sorted(room.NAMES)
+    assert {path.name for path in study.iterdir()} == {*room.NAMES} - {"mixed.json"}
+    assert {"pair scene_0", "pair scene_1"} < content["made_from"].keys()
     assert content["made_from"]["student"] == sha256_file(student_file)
     assert content["pairs"] == ["scene_0", "scene_1"]
     assert content["calibration"]["used"] == 4
@@ -94,7 +95,7 @@ def test_a_search_that_takes_everything_out_ends_at_fp32(study: Path, content: d
     # modelopt orders some sums in another way, which is rounding of float32
     assert last["moved_max_px"] < 1e-3 < content["everything"]["moved_max_px"]
     assert last["epe_px"] == pytest.approx(content["fp32"]["epe_px"], abs=1e-4)
-    assert json.loads((study / "mixed.json").read_text())["keep_float"] == last["keep_float"]
+    assert sorted(last["keep_float"]) == sorted(content["search"][0]["quantised"])
 
 
 def test_table_and_chart_show_every_part(study: Path, content: dict[str, Any]) -> None:
@@ -111,10 +112,9 @@ def test_table_and_chart_show_every_part(study: Path, content: dict[str, Any]) -
 
 
 @pytest.mark.slow
-def test_the_search_makes_a_graph(study: Path, student_file: Path, label_set: Path, tmp_path: Path) -> None:
-    chosen = json.loads((study / "mixed.json").read_text())
-    kept = chosen["keep_float"][:10]
-    (tmp_path / "mixed.json").write_text(json.dumps({**chosen, "keep_float": kept}))
+def test_the_search_makes_a_graph(content: dict[str, Any], student_file: Path, label_set: Path, tmp_path: Path) -> None:
+    kept = content["search"][-1]["keep_float"][:10]
+    write_json(tmp_path / "mixed.json", compose_mixed(content, kept))
     arguments = ["quantize", str(student_file), "--frames", str(label_set), "--size", "96x160"]
     out = tmp_path / "out"
     assert main([*arguments, "--out", str(out), "--mixed", str(tmp_path / "mixed.json")]) == 0
@@ -128,13 +128,25 @@ def test_the_search_makes_a_graph(study: Path, student_file: Path, label_set: Pa
     runner.close()
 
 
-def test_the_search_of_another_student_is_refused(study: Path, tmp_path: Path) -> None:
+def test_the_search_of_another_student_or_graph_is_refused(content: dict[str, Any], tmp_path: Path) -> None:
+    path, own = tmp_path / "mixed.json", content["made_from"]["student"]
+    write_json(path, compose_mixed(content, ["mask.0/Conv"]))
+    assert read_mixed(path, own, iterations=2, apc_form="conv3d") == ["mask.0/Conv"]
     with pytest.raises(UserError, match="was searched for another student"):
-        read_mixed(study / "mixed.json", "0")
+        read_mixed(path, "0", iterations=2, apc_form="conv3d")
+    with pytest.raises(UserError, match="was searched with iterations 2, not 3"):
+        read_mixed(path, own, iterations=3, apc_form="conv3d")
+    with pytest.raises(UserError, match="was searched with apc_form conv3d, not conv2d"):
+        read_mixed(path, own, iterations=2, apc_form="conv2d")
     for text, words in (("[]", "is no result of a search"), ('{"kind": "mixed precision"}', "has version None")):
-        (tmp_path / "mixed.json").write_text(text)
+        path.write_text(text)
         with pytest.raises(UserError, match=words):
-            read_mixed(tmp_path / "mixed.json", "0")
+            read_mixed(path, own, iterations=2, apc_form="conv3d")
+
+
+def test_a_convolution_that_runs_twice_is_one_layer() -> None:
+    names = ["a.0/Conv", "b/Conv", "a.0/Conv_1"]
+    assert layers_of(names) == {"a.0": ["a.0/Conv", "a.0/Conv_1"], "b": ["b/Conv"]}
 
 
 def tiny_graphs() -> tuple[onnx.ModelProto, onnx.ModelProto]:
@@ -210,6 +222,7 @@ def test_bad_input_ends_in_one_line(
         ([str(student_file), "--frames", str(label_set), "--truth", str(tmp_path)], "no pairs with disp_left_x256.png"),
         ([str(student_file), "--frames", str(tmp_path), "--truth", str(truth)], "no such label set"),
         (["nothing.safetensors", "--frames", str(label_set), "--truth", str(truth)], "no such student file"),
+        ([str(student_file), "--frames", str(label_set), "--truth", str(truth), "--epe_budget_px", "-1"], "no budget"),
     ]:
         assert main(["sensitivity", *arguments, "--out", out]) == 2
         error = capsys.readouterr().err.strip().splitlines()

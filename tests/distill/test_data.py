@@ -82,11 +82,6 @@ def test_what_the_right_view_does_not_show_weighs_less() -> None:
     assert (weights[outside] == 0.25).all()
 
 
-def test_occluded_weight_out_of_range_is_told() -> None:
-    with pytest.raises(UserError, match="occluded_weight"):
-        Blocks(DataOptions(**TINY, occluded_weight=1.5), max_disp=64, seed=0, steps=1)
-
-
 def test_small_frames_are_enlarged_to_the_crop() -> None:
     batch = crop_labels(ramp_frame(40, 60), (64, 96), torch.Generator().manual_seed(0))
     assert batch.left.shape == (1, 3, 64, 96)

@@ -167,6 +167,11 @@ def test_what_does_not_go_together_is_refused(
     half = tmp_path / "half"
     half.mkdir()
     shutil.copy(graphs / "manifest.json", half)
+    flat = tmp_path / "flat"
+    shutil.copytree(graphs, flat)
+    manifest = json.loads((graphs / "manifest.json").read_text())
+    manifest["config"]["apc_form"] = "conv2d"
+    (flat / "manifest.json").write_text(json.dumps(manifest))
     out, labels = tmp_path / "out", str(clip_labels)
     base = ["train", "--out", str(out), "--preset", "tiny", "--data.crop", "64x96", "--data.workers", "0"]
     given = ["--init", str(student_file), "--qat.graphs", str(graphs), "--qat.frames", labels]
@@ -175,8 +180,12 @@ def test_what_does_not_go_together_is_refused(
         (given[:4], "the ranges come from frames"),
         (given[:2] + given[4:], "training with rounding needs graphs"),
         ([*given, "--qat.difference", "-1"], "-1.0 is out of range"),
+        ([*given, "--qat.difference", "nan"], "qat.difference"),
+        ([*given, "--batch_norm", "train"], "batch statistics stay as they are"),
         (["--init", str(other), *given[2:]], "were made of another student"),
+        ([*given[:2], "--qat.graphs", str(flat), "--qat.frames", labels], "--apc_form conv2d"),
         ([*given[:2], "--qat.graphs", str(half), "--qat.frames", labels], "no such file"),
     ]:
         assert main([*base, *more]) == 2, words
         assert words in capsys.readouterr().err
+        assert not (out / "train.json").exists()  # nothing that the right command would stumble over

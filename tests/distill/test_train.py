@@ -16,7 +16,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from distill.config import TrainConfig
+from distill.run_record import differences
 from distill.validation import validation_scenes
+from stereo.artifacts import plain
 from stereo.cli import main
 from stereo.metrics import errors_against_truth
 from student.checkpoint import load_student, read_metadata
@@ -67,6 +70,18 @@ def test_interrupted_run_resumes_to_the_very_same_weights(tmp_path: Path) -> Non
     assert len(list((tmp_path / "cut" / "log").iterdir())) == 2  # it did resume
     assert run(tmp_path / "whole", *steps) == 0
     assert same_weights(tmp_path / "cut", tmp_path / "whole")
+
+
+def test_a_run_of_an_earlier_version_goes_on_with_what_it_computed_with() -> None:
+    now = plain(TrainConfig(out=Path("run")))
+    earlier = {key: value for key, value in now.items() if key not in ("qat", "finish")}
+    earlier["data"] = {key: value for key, value in now["data"].items() if key != "occluded_weight"}
+    told = differences(earlier, now)
+    assert told == ["data.occluded_weight was 1.0, now 0.2"]
+    now["data"]["occluded_weight"] = 1.0
+    assert differences(earlier, now) == []
+    now["qat"]["graphs"] = "graphs"
+    assert differences(earlier, now) == ["qat.graphs was None, now graphs"]
 
 
 def test_nothing_to_finish_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
