@@ -22,10 +22,9 @@ import onnx
 
 from calibration.config import CalibrationMethod, Selection
 from calibration.frames import choose_frames
-from calibration.modelopt_process import run_modelopt
-from calibration.modelopt_request import ModeloptRequest
-from calibration.precision import convolutions_kept_float, nodes_kept_fp32
-from calibration.sensitivity import Judge
+from calibration.integer_graph import integer_graph
+from calibration.judge import Judge
+from calibration.precision import convolutions_kept_float
 from stereo.artifacts import commit, sha256_file, tool_versions, write_json
 from stereo.benchmarks import load_pairs
 from stereo.label_set import LabelSet
@@ -33,22 +32,6 @@ from stereo.options import parse_size
 from student.checkpoint import find_student, load_student
 from student.export import export_student
 from student.model import SIZE_MULTIPLE
-
-
-def int8_graph(
-    fp32: Path, folder: Path, labels: LabelSet, frames: list[int], size: tuple[int, int], method: CalibrationMethod
-) -> onnx.ModelProto:
-    """The Q/DQ graph of one calibration, with the metadata that runners look for."""
-    original = onnx.load(fp32)
-    request = ModeloptRequest(
-        fp32=str(fp32), int8=str(folder / "int8.onnx"), fp16=None, label_set=str(labels.path.resolve()), frames=frames,
-        size=size, method=method, keep_fp32=nodes_kept_fp32(original), keep_float=convolutions_kept_float(original),
-    )  # fmt: skip
-    run_modelopt(request, folder)
-    made = onnx.load(folder / "int8.onnx")
-    del made.metadata_props[:]
-    made.metadata_props.extend(original.metadata_props)
-    return made
 
 
 def combinations(options: argparse.Namespace, total: int) -> list[tuple[CalibrationMethod, int, Selection, int]]:
@@ -108,12 +91,17 @@ def main() -> None:
         folder = Path(name)
         fp32 = export_student(load_student(source), folder / "fp32.onnx", size=size, source_sha256=setup["student"])
         judge = Judge(load_pairs(options.truth), folder, runtime="onnxruntime", threads=1)
-        results["scores"]["fp32"] = asdict(judge.score(onnx.load(fp32)))
+        original = onnx.load(fp32)
+        kept = convolutions_kept_float(original)
+        results["scores"]["fp32"] = asdict(judge.score(original))
         for method, count, selection, seed in combinations(options, len(labels)):
             key = f"{method} {count} {selection} {seed}"
             if key not in results["scores"]:
                 chosen = choose_frames(labels, count, selection=selection, seed=seed).indices
-                results["scores"][key] = asdict(judge.score(int8_graph(fp32, folder, labels, chosen, size, method)))
+                made, _ = integer_graph(
+                    fp32, folder, labels=labels, frames=chosen, size=size, method=method, keep_float=kept
+                )  # fmt: skip
+                results["scores"][key] = asdict(judge.score(made))
                 write_json(path, {**results, "tools": tool_versions(), "commit": commit()})
                 print(f"{key}: done", flush=True)
     print(table(results))

@@ -56,7 +56,8 @@ class SensitivityConfig:
     Args:
         student: a shipped student's name or a .safetensors file.
         frames: the label set that calibration frames are drawn from.
-        truth: pairs with true disparity that errors are measured on: a folder of pairs (see `evaluate`).
+        truth: what errors are measured on: a folder of pairs with truth, or of a benchmark; see `evaluate`.
+        images: so many of its pairs, drawn as `evaluate` draws them; 0 takes all.
         out: folder for sensitivity.json, sensitivity.md, sensitivity.svg and mixed.json.
         size: image size of the graphs, HEIGHTxWIDTH, multiples of 32; pairs of other sizes are fitted.
         frame_count: calibration frames; all of the set when it has fewer.
@@ -75,6 +76,7 @@ class SensitivityConfig:
     student: str = positional()
     frames: Path = dataclasses.field(kw_only=True)
     truth: Path = dataclasses.field(kw_only=True)
+    images: int = dataclasses.field(default=0, kw_only=True)
     out: Path = dataclasses.field(kw_only=True)
     size: str = dataclasses.field(default="480x640", kw_only=True)
     frame_count: int = dataclasses.field(default=128, kw_only=True)

@@ -79,12 +79,14 @@ def quantise_only(quantised: onnx.ModelProto, original: onnx.ModelProto, names: 
 
 def drop_unused(graph: onnx.GraphProto) -> None:
     """Remove nodes and weights that nothing reads any more, in place."""
-    while True:
-        read = {name for node in graph.node for name in node.input} | {value.name for value in graph.output}
-        dead = [node for node in graph.node if not any(name in read for name in node.output)]
-        if not dead:
-            break
-        for node in dead:
-            graph.node.remove(node)
-    for tensor in [tensor for tensor in graph.initializer if tensor.name not in read]:
-        graph.initializer.remove(tensor)
+    read = {value.name for value in graph.output}
+    alive = []
+    for node in reversed(graph.node):  # in the order of computation: whoever reads an output comes later
+        if any(name in read for name in node.output):
+            alive.append(node)
+            read.update(node.input)
+    weights = [tensor for tensor in graph.initializer if tensor.name in read]
+    del graph.node[:]
+    graph.node.extend(reversed(alive))
+    del graph.initializer[:]
+    graph.initializer.extend(weights)

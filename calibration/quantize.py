@@ -120,8 +120,8 @@ def make_variants(config: QuantizeConfig, labels: LabelSet) -> Path:
     """Do what `quantize_student` says."""
     start = time.monotonic()
     check_installed("quantize")
-    job = prepare(config, labels)
-    with work_folder(config.out) as folder:
+    with work_folder(config.out) as folder:  # before frames are looked at, which takes a while
+        job = prepare(config, labels)
         records = make_graphs(job, folder)
         if config.calibration is not None:
             check_repeated(config.calibration, records, job.size)

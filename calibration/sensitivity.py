@@ -6,12 +6,12 @@
 
 Two questions, because errors do not add up: a part that is harmless alone may push what is already off further, and one
 that hurts alone may hide behind others. The search takes parts out of INT8, those whose leaving moves the map back most
-per multiply-add first, until the loss is within the budget; `quantize --mixed FILE` makes that graph.
+per multiply-add first, until the loss is within the budget; `quantize --mixed FILE` makes that graph. A study that is
+stopped goes on with the scores that it has; the calibration is made again.
 """
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import math
 from collections.abc import Collection, Mapping, Sequence
@@ -19,105 +19,35 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import onnx
 
 from calibration.config import SensitivityConfig
-from calibration.frames import Choice, FrameRecord, choose_frames, describe
+from calibration.frames import choose_frames, describe
+from calibration.integer_graph import integer_graph
+from calibration.judge import Judge, Score
 from calibration.mixed import compose_mixed
-from calibration.modelopt_process import check_installed, run_modelopt
-from calibration.modelopt_request import ModeloptRequest
+from calibration.modelopt_process import check_installed
 from calibration.multiply_adds import multiply_adds
 from calibration.partial import blocks_of, layers_of, quantise_only
-from calibration.precision import convolutions_kept_float, nodes_kept_fp32, quantised_nodes
+from calibration.precision import convolutions_kept_float, quantised_nodes
 from calibration.quantize import refuse_graphs, work_folder
 from calibration.sensitivity_pictures import bar_chart, markdown
-from deploy.run_pair import run_pair
-from deploy.runners.registry import open_runner
-from stereo.artifacts import make_manifest, sha256_file, write_bytes, write_json
-from stereo.benchmarks import load_pairs
+from stereo.artifacts import make_manifest, sha256_bytes, sha256_file, write_bytes, write_json
 from stereo.errors import UserError
 from stereo.label_set import LabelSet
-from stereo.metrics import errors_against_truth
 from stereo.options import parse_size
-from stereo.pair import Disparity, StereoPair
 from stereo.progress import progress
+from stereo.truth_set import PairFiles, open_truth_set
 from student.checkpoint import find_student, load_student
 from student.export import export_student
 from student.model import SIZE_MULTIPLE
 
 KIND = "sensitivity"
 NAMES = ("sensitivity.json", "mixed.json", "sensitivity.md", "sensitivity.svg")
-# A pixel that moves by more than this is an outlier of the quantisation.
-FAR_PX = 3.0
+# Scores of a study that is not finished.
+KEPT_NAME = "scores.part.json"
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Score:
-    """Errors of a graph over all pairs.
-
-    Args:
-        epe_px, bad2_pct: means over the pairs.
-        max_error_px: largest of all pixels.
-        moved_px, moved_max_px: mean and largest difference from FP32, over all pixels with truth or without.
-        moved_far_pct: share of pixels that move by more than 3 px.
-    """
-
-    epe_px: float
-    bad2_pct: float
-    max_error_px: float
-    moved_px: float
-    moved_max_px: float
-    moved_far_pct: float
-
-
-class Judge:
-    """Scores graphs on the same pairs, against the truth and against FP32.
-
-    Args:
-        pairs: with true disparity.
-        folder: for graphs while they are measured.
-        runtime, threads: what they run in.
-    """
-
-    def __init__(self, pairs: Sequence[StereoPair], folder: Path, *, runtime: str, threads: int) -> None:
-        self._pairs, self._folder, self._runtime, self._threads = pairs, folder, runtime, threads
-        self._plain: list[Disparity] | None = None
-
-    def score(self, model: onnx.ModelProto) -> Score:
-        """Errors of a graph; the first one is what later ones are compared with.
-
-        Raises:
-            UserError: it gives NaN or infinity.
-        """
-        path = self._folder / "judged.onnx"
-        onnx.save(model, path)
-        runner = open_runner(path, self._runtime, threads=self._threads)
-        try:
-            found = [run_pair(runner, pair) for pair in self._pairs]
-        finally:
-            runner.close()
-        for prediction, pair in zip(found, self._pairs, strict=True):
-            if prediction.nonfinite_pixels:
-                raise UserError(f"{prediction.nonfinite_pixels} pixels of a graph are NaN or infinite", where=pair.name,
-                                fix="train the student further, or report which student this is")  # fmt: skip
-        maps = [prediction.disparity for prediction in found]
-        self._plain = maps if self._plain is None else self._plain
-        errors = []
-        for disparity, pair in zip(maps, self._pairs, strict=True):
-            assert pair.disparity is not None
-            errors.append(errors_against_truth(disparity, pair.disparity, mask=pair.noc))
-        moved = np.concatenate([np.abs(a - b).ravel() for a, b in zip(maps, self._plain, strict=True)])
-        return Score(
-            epe_px=float(np.mean([error.epe_px for error in errors])),
-            bad2_pct=float(np.mean([error.bad2_pct for error in errors])),
-            max_error_px=float(np.max([error.max_error_px for error in errors])),
-            moved_px=float(moved.mean()),
-            moved_max_px=float(moved.max()),
-            moved_far_pct=100.0 * float((moved > FAR_PX).mean()),
-        )
 
 
 @dataclass(frozen=True)
@@ -153,59 +83,43 @@ def sensitivity(config: SensitivityConfig) -> Path:
         if not 0 <= getattr(config, option) < math.inf:
             raise UserError(f"{getattr(config, option)} is no budget", where=f"--{option}", fix="0 or more")
     size = parse_size(config.size, multiple=SIZE_MULTIPLE)
-    pairs = load_pairs(config.truth)
+    truth = open_truth_set(config.truth, images=config.images)
     labels = LabelSet.open(config.frames)
     path = find_student(config.student)
     student = load_student(path, max_disp=config.max_disp, iterations=config.iterations)
-    choice = choose_frames(labels, config.frame_count, selection=config.selection, seed=config.seed)
+    made_from = {
+        "student": sha256_file(path),
+        "label set journal": labels.fingerprint(),
+        **{f"pair {files.name}": content_sha256(files) for files in truth.files},
+    }
+    kept = config.out / KEPT_NAME
     with work_folder(config.out) as folder:
-        fp32 = export_student(student, folder / "fp32.onnx", size=size, source_sha256=sha256_file(path))
-        original = onnx.load(fp32)
-        quantised, records = quantise_everything(fp32, folder, labels, choice, size, config)
-        judge = Judge(pairs, folder, runtime=config.runtime, threads=config.threads)
-        content = measure(original, quantised, judge, config)
+        choice = choose_frames(labels, config.frame_count, selection=config.selection, seed=config.seed)
+        fp32 = export_student(student, folder / "fp32.onnx", size=size, source_sha256=made_from["student"])
+        quantised, records = integer_graph(
+            fp32, folder, labels=labels, frames=choice.indices, size=size, method=config.method, keep_float=[]
+        )
+        if not quantised_nodes(quantised):
+            raise UserError("no convolution of this student could be quantised", where=config.student,
+                            fix="modelopt wants 16 channels and more; choose a larger preset")  # fmt: skip
+        judge = Judge(
+            list(truth), folder, runtime=config.runtime, threads=config.threads, kept=kept, identity=str(made_from)
+        )
         manifest = make_manifest(
             KIND,
-            made_from={
-                "student": sha256_file(path),
-                "label set journal": labels.fingerprint(),
-                **{f"pair {pair.name}": fingerprint(pair) for pair in pairs},
-            },
+            made_from=made_from,
             config=config,
             content={
                 "student": {"preset": student.config.preset, "max_disp": student.config.max_disp,
                             "iterations": student.config.iterations},
-                "pairs": [pair.name for pair in pairs],
+                "pairs": [files.name for files in truth.files],
                 "calibration": {"method": config.method, **describe(records, choice, total=len(labels))},
-                **content,
+                **measure(onnx.load(fp32), quantised, judge, config),
             },
         )  # fmt: skip
         publish(folder, config.out, manifest)
+    kept.unlink()
     return config.out / "sensitivity.md"
-
-
-def quantise_everything(
-    fp32: Path, folder: Path, labels: LabelSet, choice: Choice, size: tuple[int, int], config: SensitivityConfig
-) -> tuple[onnx.ModelProto, list[FrameRecord]]:
-    """The graph with Q/DQ around every convolution that modelopt takes, float32 for the rest, and its frames.
-
-    Raises:
-        UserError: it takes none.
-    """
-    request = ModeloptRequest(
-        fp32=str(fp32), int8=str(folder / "everything.onnx"), fp16=None, label_set=str(labels.path.resolve()),
-        frames=choice.indices, size=size, method=config.method, keep_fp32=nodes_kept_fp32(onnx.load(fp32)),
-        keep_float=[],
-    )  # fmt: skip
-    records = run_modelopt(request, folder)
-    quantised = onnx.load(folder / "everything.onnx")
-    if not quantised_nodes(quantised):
-        raise UserError("no convolution of this student could be quantised", where=config.student,
-                        fix="modelopt wants convolutions of 16 channels and more; choose a larger preset")  # fmt: skip
-    # Converted graphs lose the metadata that runners look for.
-    del quantised.metadata_props[:]
-    quantised.metadata_props.extend(onnx.load(fp32).metadata_props)
-    return quantised, records
 
 
 def measure(
@@ -286,14 +200,10 @@ def step(left_out: Collection[str], names: Sequence[str], taken: str | None, sco
     return {"taken_out": taken, "quantised": quantised, "keep_float": list(left_out), **asdict(score)}
 
 
-def fingerprint(pair: StereoPair) -> str:
-    """sha256 of a pair's images, truth and mask."""
-    digest = hashlib.sha256()
-    for array in (pair.left, pair.right, pair.disparity, pair.noc):
-        if array is not None:
-            digest.update(repr(array.shape).encode())
-            digest.update(np.ascontiguousarray(array).tobytes())
-    return digest.hexdigest()
+def content_sha256(files: PairFiles) -> str:
+    """Of the images, the truth and the mask of a pair."""
+    paths = (files.left, files.right, files.truth, files.noc)
+    return sha256_bytes(" ".join(sha256_file(path) for path in paths if path is not None).encode())
 
 
 def publish(folder: Path, out: Path, manifest: Mapping[str, Any]) -> None:

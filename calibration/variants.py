@@ -55,7 +55,7 @@ def finish_graph(path: Path, *, metadata: Mapping[str, str], size: tuple[int, in
 
 
 def describe_variants(
-    folder: Path, differences: Mapping[str, Difference], roles: Sequence[str] = ROLES
+    folder: Path, differences: Mapping[str, Difference], roles: Sequence[str]
 ) -> dict[str, dict[str, Any]]:
     """Role → file, checksum, size and what changed against FP32."""
     return {

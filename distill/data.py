@@ -166,8 +166,7 @@ class Blocks(Dataset[list[Batch] | UserError]):
         order = torch.randperm(wanted, generator=generator).tolist()
         crops = [window(take(whole, [position % count]), crop, generator) for position in order]
         joined = join(crops)
-        outside = out_of_frame(joined.disparity)
-        joined.confidence[outside] = joined.confidence[outside].clamp(max=self.options.occluded_weight)
+        joined.confidence = torch.where(out_of_frame(joined.disparity), self.options.occluded_weight, joined.confidence)
         return augment_batch(joined, generator, AugmentOptions(photometric=False))
 
 

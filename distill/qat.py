@@ -70,7 +70,7 @@ class QuantisedStudent(TrainedStudent):
         if not self.difference:
             return losses
         with torch.no_grad():
-            wanted = self._plain[0](batch.left, batch.right)
+            wanted = self._plain[0].predict_sequence(batch.left, batch.right, every=False).sequence[-1]
         # Everywhere: what rounding may not move needs no label.
         moved = softened((predictions.sequence[-1] - wanted).abs(), options.robust_px)
         difference = weighted_mean(moved, torch.ones_like(moved))

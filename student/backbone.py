@@ -76,7 +76,7 @@ class Backbone(nn.Module):
 class MatchingProjections(nn.Module):
     """What is compared between the eyes: linear projections of the features.
 
-    Free to be negative: behind a ReLU the cosines of all pairs of pixels lie close to each other.
+    Free to be negative: behind a ReLU no cosine is, and what differs looks alike.
 
     Args:
         quarter, eighth: channels of the features; those at 1/8 keep their number.

@@ -20,7 +20,7 @@ from teacher.blocks.selective_gru import ChannelAttention, SelectiveConvGRU, Spa
 
 # Disparities enter a convolution divided by this, so that its input has the range of the other features.
 DISPARITY_SCALE = 32.0
-# Cosines differ by tenths between a match and its neighbours; the other features by about one.
+# Brings the cosines, which are at most 1, to the size of the features that join them.
 CORRELATION_SCALE = 8.0
 
 

@@ -36,6 +36,22 @@ def shipped_nano(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return save_student(build_student("tiny", max_disp=64), folder / "nano.safetensors", training={"steps": 1})
 
 
+@pytest.fixture(scope="session")
+def student_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny student whose weights have the sizes of a trained one's: settled batch norms, scores that pick planes."""
+    torch = pytest.importorskip("torch")
+    from student.checkpoint import save_student
+    from student.presets import build_student
+
+    torch.manual_seed(0)
+    student = build_student("tiny", max_disp=64).train()
+    with torch.no_grad():
+        for _ in range(10):
+            student.predict_sequence(255 * torch.rand(2, 3, 64, 96), 255 * torch.rand(2, 3, 64, 96))
+        student.classifier.weight.mul_(10)
+    return save_student(student.eval(), tmp_path_factory.mktemp("student") / "tiny.safetensors", training={})
+
+
 @pytest.fixture(scope="session", autouse=True)
 def interruptible() -> None:
     """Let tests interrupt what they start: shells make background jobs, and all that these start, deaf to Ctrl-C."""

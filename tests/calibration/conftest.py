@@ -1,4 +1,4 @@
-"""A student and a label set small enough for every path of the quantiser."""
+"""Frames and a label set small enough for every path of the quantiser."""
 
 import numpy as np
 import pytest
@@ -8,8 +8,6 @@ from distill.scenes import render_scenes
 from distill.scenes_config import SceneOptions
 from stereo.label_set import LabelledFrame
 from stereo.label_set_writer import LabelSetWriter
-from student.checkpoint import save_student
-from student.presets import build_student
 
 
 def pairs_of_scenes(count, size):
@@ -31,18 +29,6 @@ def label_set(tmp_path_factory):
     for index, frame in enumerate(pairs_of_scenes(4, (120, 200))):
         writer.add(index, frame)
     return writer.finish()
-
-
-@pytest.fixture(scope="session")
-def student_file(tmp_path_factory):
-    """A tiny student with the weights' sizes of a trained one: settled batch norms, scores that pick planes."""
-    torch.manual_seed(0)
-    student = build_student("tiny", max_disp=64).train()
-    with torch.no_grad():
-        for _ in range(10):
-            student.predict_sequence(255 * torch.rand(2, 3, 64, 96), 255 * torch.rand(2, 3, 64, 96))
-        student.classifier.weight.mul_(10)
-    return save_student(student.eval(), tmp_path_factory.mktemp("student") / "tiny.safetensors", training={})
 
 
 @pytest.fixture(scope="session")

@@ -13,12 +13,14 @@ import onnx
 import pytest
 from onnx.reference import ReferenceEvaluator
 
+from calibration import integer_graph
 from calibration import sensitivity as room
 from calibration.config import SensitivityConfig
+from calibration.judge import Judge, Score
 from calibration.mixed import compose_mixed, read_mixed
 from calibration.partial import block_of, blocks_of, layers_of, quantise_only
 from calibration.precision import quantised_nodes
-from calibration.sensitivity import Part, Score, search, sensitivity, within
+from calibration.sensitivity import Part, search, sensitivity, within
 from calibration.sensitivity_pictures import bar_chart, markdown, rows
 from deploy.runners.registry import open_runner
 from stereo.artifacts import sha256_file, write_json
@@ -193,6 +195,31 @@ def test_a_convolution_that_is_not_quantised_is_refused() -> None:
         quantise_only(quantised, original, ["c/Conv"])
 
 
+def test_a_study_that_is_stopped_goes_on_with_its_scores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    original, quantised = tiny_graphs()
+    truth = np.full((2, 2), 4, np.float32)
+    pair = StereoPair(np.zeros((2, 2, 3), np.uint8), np.zeros((2, 2, 3), np.uint8), "p", disparity=truth)
+    ran: list[int] = []
+
+    def run(judge: Judge, model: onnx.ModelProto) -> list[np.ndarray]:
+        ran.append(len(quantised_nodes(model)))
+        return [truth + len(quantised_nodes(model))]
+
+    monkeypatch.setattr(Judge, "_run", run)
+
+    def study(identity: str) -> list[Score]:
+        judge = Judge([pair], tmp_path, runtime="onnxruntime", threads=1, kept=tmp_path / "kept", identity=identity)
+        return [judge.score(model) for model in (original, quantised, quantise_only(quantised, original, ["a/Conv"]))]
+
+    first = study("these pairs")
+    assert [score.moved_px for score in first] == [0, 2, 1]
+    assert ran == [0, 2, 1]
+    assert study("these pairs") == first
+    assert ran == [0, 2, 1, 0]  # FP32 alone, for the maps that others are compared with
+    study("other pairs")
+    assert ran == [0, 2, 1, 0, 0, 2, 1]
+
+
 class Recorder:
     """A judge that knows how much each quantised convolution moves the map."""
 
@@ -219,7 +246,10 @@ def test_bad_input_ends_in_one_line(
 ) -> None:
     out = str(tmp_path / "out")
     for arguments, words in [
-        ([str(student_file), "--frames", str(label_set), "--truth", str(tmp_path)], "no pairs with disp_left_x256.png"),
+        (
+            [str(student_file), "--frames", str(label_set), "--truth", str(tmp_path)],
+            "no pairs with truth in a known layout",
+        ),
         ([str(student_file), "--frames", str(tmp_path), "--truth", str(truth)], "no such label set"),
         (["nothing.safetensors", "--frames", str(label_set), "--truth", str(truth)], "no such student file"),
         ([str(student_file), "--frames", str(label_set), "--truth", str(truth), "--epe_budget_px", "-1"], "no budget"),
@@ -238,7 +268,7 @@ def test_a_graph_without_anything_to_quantise_is_told(
         Path(request.int8).write_bytes(Path(request.fp32).read_bytes())
         return []
 
-    monkeypatch.setattr(room, "run_modelopt", leave_it)
+    monkeypatch.setattr(integer_graph, "run_modelopt", leave_it)
     config = SensitivityConfig(str(student_file), frames=label_set, truth=truth, out=tmp_path / "out", size="96x160")
     with pytest.raises(UserError, match="no convolution of this student could be quantised"):
         sensitivity(config)

@@ -1,4 +1,5 @@
 """Label sets: of a rendered clip; packed behind an http server, and behind a stand-in for the AWS command line.
+Trainings that are interrupted.
 
 Helper modules cannot be imported from tests, so everything comes as a fixture.
 """
@@ -8,9 +9,12 @@ from __future__ import annotations
 import functools
 import http.server
 import os
+import signal
 import stat
+import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
@@ -135,3 +139,20 @@ def clip_labels(tmp_path_factory: pytest.TempPathFactory) -> Path:
     clip = write_clip(folder / "clip", 2, (96, 160), seed=0)
     assert main(["label", str(clip), "--out", str(folder / "set"), "--links", "false"]) == 0
     return folder / "set"
+
+
+def interrupt_after_checkpoint(process: subprocess.Popen[str], out: Path) -> str:
+    """Ctrl-C for a training as soon as it has a checkpoint. Returns what it told."""
+    deadline = time.monotonic() + 600
+    while not (out / "last.ckpt").exists() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=600)
+    assert process.returncode == 130, errors
+    return errors
+
+
+@pytest.fixture(scope="session")
+def interrupted() -> Callable[[subprocess.Popen[str], Path], str]:
+    """Interrupts a training after its first checkpoint."""
+    return interrupt_after_checkpoint

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import csv
-import signal
 import subprocess
 import sys
-import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -61,16 +60,11 @@ def test_two_processes_give_the_loss_curve_of_one(tmp_path: Path, clip_labels: P
 
 @pytest.mark.slow
 def test_ctrl_c_in_one_process_ends_both_at_the_same_step_and_resumes_exactly(
-    tmp_path: Path, clip_labels: Path
+    tmp_path: Path, clip_labels: Path, interrupted: Callable[[subprocess.Popen[str], Path], str]
 ) -> None:
     options = ["--steps", "40", "--checkpoint_every", "3", "--optimiser.ema", "0.9"]
     process = start(tmp_path / "cut", clip_labels, 2, *options)
-    deadline = time.monotonic() + 300
-    while not (tmp_path / "cut" / "last.ckpt").exists() and time.monotonic() < deadline:
-        time.sleep(0.02)
-    process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=300)
-    assert process.returncode == 130, errors
+    interrupted(process, tmp_path / "cut")
     for out in ("cut", "whole"):
         _, errors = (again := start(tmp_path / out, clip_labels, 2, *options)).communicate(timeout=580)
         assert again.returncode == 0, errors
