@@ -32,13 +32,13 @@ def convex_upsample(disparity_B1HW: torch.Tensor, logits: torch.Tensor, *, scale
     for other in neighbours[1:]:
         peak = torch.maximum(peak, other.detach())
     padded = F.pad(full_precision(disparity_B1HW) * scale, (1, 1, 1, 1), mode="replicate")
-    total = torch.zeros_like(peak)
-    weighted = torch.zeros_like(peak)
-    for position, neighbour in enumerate(neighbours):
-        row, column = divmod(position, 3)
-        weight = torch.exp(neighbour - peak)
+    weights = [torch.exp(neighbour - peak) for neighbour in neighbours]
+    windows = [padded[:, :, row : row + height, column : column + width] for row in range(3) for column in range(3)]
+    # Sums without a start of zeros, which the exporter would write out as a constant of the map's size.
+    total, weighted = weights[0], weights[0] * windows[0]
+    for weight, window in zip(weights[1:], windows[1:], strict=True):
         total = total + weight
-        weighted = weighted + weight * padded[:, :, row : row + height, column : column + width]
+        weighted = weighted + weight * window
     return F.pixel_shuffle(weighted / total, scale)
 
 
