@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from deploy.config import EvaluateConfig
+from deploy.fp32_difference import Fp32Maps
 from deploy.opening import opened, requests
 from deploy.result_pictures import PictureFolder, spread
 from deploy.results import ModelFacts, ResultRow, read_results, update_results
@@ -56,11 +57,13 @@ def evaluate(config: EvaluateConfig) -> Path:
     if out.exists():
         read_results(out)  # refuse a wrong --out before the work, not after
     rows: list[ResultRow] = []
+    maps = Fp32Maps(shown)
     for job in jobs:
         title = f"{job.variant}, {job.runtime} {job.precision_hint}"
         folder = PictureFolder(out, counting.name) if config.pictures else None
         with opened(job, fixed_size=False) as item:
-            scores = Scores(item.runner, item.model, counting, pictures=folder, shown=shown)
+            watcher = maps.watch(item.model, item.runner)
+            scores = Scores(item.runner, item.model, counting, pictures=folder, shown=shown, watcher=watcher)
             rows += score_all(scores, truth, out, title=title)
     say_fits(rows)
     print_accuracy(rows)

@@ -16,10 +16,12 @@ from typing import Any, Literal
 
 from deploy.typed_json import parse
 from stereo.artifacts import commit, now, read_json, tool_versions, write_json
+from stereo.error_regions import RegionErrors
 from stereo.errors import UserError
 
 SCHEMA = "stereodistill results"
-SCHEMA_VERSION = 1
+# Version 2 added fields that may be left out; files of version 1 are read as they are.
+SCHEMA_VERSION, READABLE_VERSIONS = 2, (1, 2)
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,7 @@ class ImageAccuracy:
         benchmark: such as "KITTI 2015", whose protocol tells how images' numbers become one; None for other data.
         split: of the benchmark, such as "training".
         stamp: of its files and the limit of disparity, so that interrupted work continues only what would be the same.
+        regions: the same errors by disparity, distance to depth edges, texture and visibility; empty when not taken.
     """
 
     dataset: str
@@ -87,6 +90,29 @@ class ImageAccuracy:
     benchmark: str | None = None
     split: str | None = None
     stamp: str | None = None
+    regions: tuple[RegionErrors, ...] = ()
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How far a variant's disparity lies from that of the same student's FP32 variant, pixel by pixel.
+
+    Args:
+        to_variant, to_sha256: the FP32 variant, run under the same runtime in float32.
+        images, pixels: how many were compared: those images that pictures are saved of, everywhere both predict.
+        mean_px, mean_abs_px: of variant minus FP32.
+        edges_px: of the histogram's bins, ascending.
+        counts: pixels below the first edge, in each bin, and from the last edge on: one more than edges_px.
+    """
+
+    to_variant: str
+    to_sha256: str | None
+    images: int
+    pixels: int
+    mean_px: float
+    mean_abs_px: float
+    edges_px: tuple[float, ...]
+    counts: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -157,6 +183,7 @@ class ResultRow:
         accuracy: one entry per image, empty when not evaluated.
         problems: what a reader must know before trusting the numbers.
         of_images: how many images there were to evaluate, where the work stopped before the last; None when it did not.
+        difference: from the FP32 variant, where both were evaluated in one run.
     """
 
     model: ModelFacts
@@ -168,6 +195,7 @@ class ResultRow:
     pictures: tuple[Pictures, ...] = ()
     problems: tuple[str, ...] = ()
     of_images: int | None = None
+    difference: Difference | None = None
     commit: str | None = None
     tools: dict[str, str] = field(default_factory=dict)
     command: str = ""
@@ -241,8 +269,9 @@ def read_results(path: Path | str) -> list[ResultRow]:
     if not isinstance(content, dict) or content.get("schema") != SCHEMA:
         raise UserError("is not a results file of this project", where=path, fix="profile and evaluate write them")
     version = content.get("schema_version")
-    if version != SCHEMA_VERSION:
-        raise UserError(f"results of schema version {version}, this program reads {SCHEMA_VERSION}", where=path,
+    if version not in READABLE_VERSIONS:
+        readable = " and ".join(map(str, READABLE_VERSIONS))
+        raise UserError(f"results of schema version {version}, this program reads {readable}", where=path,
                         fix="measure again, or use the version of the program that wrote it")  # fmt: skip
     rows = content.get("rows")
     if not isinstance(rows, list):

@@ -10,11 +10,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from deploy.fp32_difference import Histogram, Recorder
 from deploy.opening import place_of
 from deploy.result_pictures import PictureFolder
 from deploy.results import ImageAccuracy, ModelFacts, Pictures, ResultRow, make_row
 from deploy.run_pair import Prediction, run_pair
 from deploy.runners.protocol import NativeMethod, Runner
+from stereo.error_regions import errors_by_region
 from stereo.errors import UserError
 from stereo.metrics import NothingCounted, errors_against_truth
 from stereo.pair import StereoPair
@@ -58,6 +60,7 @@ class Scores:
         counting: which pixels count.
         pictures: where to save pictures; None saves none.
         shown: names of the images of which pictures are saved; None saves all.
+        watcher: sees every map, to tell how far it lies from another variant's; None when there is none to compare.
     """
 
     def __init__(
@@ -68,8 +71,10 @@ class Scores:
         *,
         pictures: PictureFolder | None = None,
         shown: frozenset[str] | None = None,
+        watcher: Recorder | Histogram | None = None,
     ) -> None:
         self.method, self.model, self.counting = method, model, counting
+        self._watcher = watcher
         self._pictures, self._shown = pictures, shown
         self._accuracy: dict[MaskChoice, list[ImageAccuracy]] = {mask: [] for mask in counting.masks}
         self._left_out: dict[MaskChoice, list[str]] = {mask: [] for mask in counting.masks}
@@ -131,6 +136,8 @@ class Scores:
             self._saved.append(
                 self._pictures.save(pair, prediction.disparity, model=self.model, runtime=runtime, precision_hint=hint)
             )
+        if self._watcher is not None:
+            self._watcher.see(pair.name, prediction.disparity)
         for mask, entry in counted.items():
             if entry is None:
                 self._left_out[mask].append(pair.name)
@@ -143,13 +150,9 @@ class Scores:
     ) -> ImageAccuracy | None:
         """Errors under one mask; None where no pixel counts."""
         assert pair.disparity is not None
+        pixels, limit = None if mask == "all" else pair.noc, self.counting.max_disp
         try:
-            errors = errors_against_truth(
-                prediction.disparity,
-                pair.disparity,
-                mask=None if mask == "all" else pair.noc,
-                max_disp=self.counting.max_disp,
-            )
+            errors = errors_against_truth(prediction.disparity, pair.disparity, mask=pixels, max_disp=limit)
         except NothingCounted:
             return None
         fields = dataclasses.asdict(errors)
@@ -164,6 +167,7 @@ class Scores:
             benchmark=self.counting.benchmark,
             split=self.counting.split,
             stamp=stamp,
+            regions=errors_by_region(prediction.disparity, pair, mask=pixels, max_disp=limit),
             **fields,
         )
 
@@ -188,10 +192,15 @@ class Scores:
         rows = []
         for mask, accuracy in self._accuracy.items():
             problems = (*stopped, *left_out_problems(self._left_out[mask]), *nonfinite_problems(accuracy))
-            # The pictures are of all pixels: with the first row they are in a report once.
+            # Pictures and difference are of all pixels: with the first row they are in a report once.
             pictures = () if rows else tuple(self._saved)
+            difference = None if rows or self._watcher is None else self._watcher.difference()
             if accuracy:
-                rows.append(self._row(accuracy, pictures=pictures, problems=problems, of_images=of_images))
+                rows.append(
+                    self._row(
+                        accuracy, pictures=pictures, problems=problems, of_images=of_images, difference=difference
+                    )
+                )
         return rows
 
     def _row(self, accuracy: Sequence[ImageAccuracy], **measured: Any) -> ResultRow:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from deploy.results import (
+    Difference,
     ImageAccuracy,
     Latency,
     Memory,
@@ -23,10 +24,13 @@ from deploy.results import (
     update_results,
     write_results,
 )
+from stereo.error_regions import RegionErrors
 from stereo.errors import UserError
 
 LATENCY = Latency(p50_ms=10.5, p90_ms=11.0, p99_ms=14.25, mean_ms=10.75, n=50, warmup=5, ratio_to_fp32=0.5)
-ERRORS = ImageAccuracy("pairs", "teddy", "noc", 375, 450, 1.0, 0.5, 4.0, 2.0, 1.5, 1.25, 9.0, 4.5, 1000, 99.5, 3)
+ERRORS = ImageAccuracy("pairs", "teddy", "noc", 375, 450, 1.0, 0.5, 4.0, 2.0, 1.5, 1.25, 9.0, 4.5, 1000, 99.5, 3,
+                       regions=(RegionErrors("texture", "textured", 900, 800, 0.5, 1.5),))  # fmt: skip
+DIFFERENCE = Difference("nano fp32", "cd" * 32, 2, 100, 0.01, 0.02, (-0.5, 0.0, 0.5), (1, 49, 48, 2))
 
 
 def row(**changes: Any) -> ResultRow:
@@ -38,8 +42,9 @@ def row(**changes: Any) -> ResultRow:
 def full_row() -> ResultRow:
     pictures = Pictures("teddy", "p/left.png", "p/truth.png", "p/d.png", "p/e.png")
     return row(
-        latency=LATENCY, memory=Memory(200.5, 120.25), accuracy=(ERRORS,), pictures=(pictures,), problems=("careful",)
-    )
+        latency=LATENCY, memory=Memory(200.5, 120.25), accuracy=(ERRORS,), pictures=(pictures,), problems=("careful",),
+        difference=DIFFERENCE,
+    )  # fmt: skip
 
 
 def test_rows_come_back_equal(tmp_path: Path) -> None:
@@ -47,6 +52,22 @@ def test_rows_come_back_equal(tmp_path: Path) -> None:
     rows = [full_row(), row(model=ModelFacts("SGBM", role="reference"))]
     write_results(path, rows)
     assert read_results(path) == rows
+
+
+def test_files_of_version_1_are_read(tmp_path: Path) -> None:
+    """They lack what came later."""
+    path = tmp_path / "results.json"
+    write_results(path, [full_row()])
+
+    def age(content: Any) -> None:
+        content["schema_version"] = 1
+        del content["rows"][0]["difference"]
+        del content["rows"][0]["accuracy"][0]["regions"]
+
+    (read,) = read_results(alter(path, age))
+    assert read == dataclasses.replace(
+        full_row(), difference=None, accuracy=(dataclasses.replace(ERRORS, regions=()),), made_at=read.made_at
+    )
 
 
 def test_what_was_not_measured_is_null(tmp_path: Path) -> None:
@@ -80,7 +101,7 @@ def alter(path: Path, change: Any) -> Path:
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        (lambda c: c.update(schema_version=2), "results of schema version 2, this program reads 1"),
+        (lambda c: c.update(schema_version=3), "results of schema version 3, this program reads 1 and 2"),
         (lambda c: c.update(schema="other"), "is not a results file"),
         (lambda c: c.update(rows={}), "no list of rows"),
         (lambda c: c["rows"][0].update(colour="red"), "row 0: unknown field 'colour'"),
