@@ -6,14 +6,14 @@ in place: a newer row that measured the same thing replaces the older one, all o
 
 from __future__ import annotations
 
-import dataclasses
 import shlex
 import sys
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from deploy.profile_records import CrossCheck, Layers, Power, Soak
 from deploy.typed_json import parse
 from stereo.artifacts import commit, now, read_json, tool_versions, write_json
 from stereo.error_regions import RegionErrors
@@ -41,6 +41,11 @@ class Latency:
     n: int
     warmup: int
     ratio_to_fp32: float | None = None
+
+    @property
+    def pairs_per_s(self) -> float:
+        """Throughput of one pair after another, nothing overlapped."""
+        return 1e3 / self.mean_ms
 
 
 @dataclass(frozen=True)
@@ -180,6 +185,9 @@ class ResultRow:
 
     Args:
         kind: "measured" on the device, or "estimated" from something else.
+        latency_without_copies: of the compute alone, inputs already on the device and the output left there; None where
+            the runtime has no such copies or cannot leave them out.
+        power, soak, layers, cross_check: see `deploy.profile_records`; None when not measured.
         accuracy: one entry per image, empty when not evaluated.
         problems: what a reader must know before trusting the numbers.
         of_images: how many images there were to evaluate, where the work stopped before the last; None when it did not.
@@ -196,6 +204,11 @@ class ResultRow:
     problems: tuple[str, ...] = ()
     of_images: int | None = None
     difference: Difference | None = None
+    latency_without_copies: Latency | None = None
+    power: Power | None = None
+    soak: Soak | None = None
+    layers: Layers | None = None
+    cross_check: CrossCheck | None = None
     commit: str | None = None
     tools: dict[str, str] = field(default_factory=dict)
     command: str = ""
@@ -229,7 +242,7 @@ def update_results(path: Path | str, rows: Sequence[ResultRow], *, unfinished: b
     """Add rows to a results file, making it when it is not there.
 
     A row that measured the same (latency, or accuracy on the same data, of the same model in the same place) replaces
-    the older one.
+    the older one; one without a soak run leaves the older one with a soak run alone, which took long to measure.
 
     Args:
         unfinished: the rows lack images that are still to come; they replace older rows of the same images only.
@@ -239,7 +252,7 @@ def update_results(path: Path | str, rows: Sequence[ResultRow], *, unfinished: b
     """
     path = Path(path)
     old = read_results(path) if path.exists() else []
-    measured = {_measured(row): _images(row) for row in rows}
+    measured = {key: _images(row) for row in rows for key in (_measured(row), _measured(replace(row, soak=None)))}
     kept = [
         row
         for row in old
@@ -252,7 +265,7 @@ def update_results(path: Path | str, rows: Sequence[ResultRow], *, unfinished: b
 
 def _measured(row: ResultRow) -> tuple[object, ...]:
     datasets = frozenset(entry.dataset for entry in row.accuracy)
-    return (row.identity, row.setting, row.latency is not None, datasets)
+    return (row.identity, row.setting, row.latency is not None, row.soak is not None, datasets)
 
 
 def _images(row: ResultRow) -> frozenset[str]:
@@ -289,10 +302,10 @@ def read_all(paths: Iterable[Path | str]) -> list[ResultRow]:
     for path in paths:
         folder = Path(path).resolve().parent
         for row in read_results(path):
-            rows.append(dataclasses.replace(row, pictures=tuple(_absolute(item, folder) for item in row.pictures)))
+            rows.append(replace(row, pictures=tuple(_absolute(item, folder) for item in row.pictures)))
     return rows
 
 
 def _absolute(pictures: Pictures, folder: Path) -> Pictures:
     files = {name: str(folder / getattr(pictures, name)) for name in ("left", "truth", "disparity", "error")}
-    return dataclasses.replace(pictures, **files)
+    return replace(pictures, **files)

@@ -38,7 +38,7 @@ def parse(kind: Any, value: Any, *, where: str) -> Any:
         return value
     if kind is float and isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value):
         return float(value)
-    if kind in (int, str) and type(value) is kind:
+    if kind in (int, str, bool) and type(value) is kind:
         return value
     expected = " or ".join(map(repr, arguments)) if origin is Literal else getattr(kind, "__name__", str(kind))
     raise UserError(f"expected {expected}, found {value!r:.60}", where=where, fix="measure again")

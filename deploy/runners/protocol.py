@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -49,6 +49,24 @@ class Runner(Protocol):
 
     def close(self) -> None:
         """Free the runtime's memory; `run` must not be called afterwards."""
+        ...
+
+
+@runtime_checkable
+class RunsWithoutCopies(Protocol):
+    """What a runner may offer beyond `Runner` when its device has memory of its own, or could."""
+
+    def run_without_copies(self) -> None:
+        """Repeat the last inference on the buffers already on the device, and return when it is finished."""
+        ...
+
+
+@runtime_checkable
+class TellsLayerTimes(Protocol):
+    """What a runner may offer beyond `Runner` when its runtime profiles a model that is already open."""
+
+    def layer_times_ms(self) -> dict[str, float]:
+        """Time of each layer in one run on the last inputs, by the name that the runtime gives it."""
         ...
 
 

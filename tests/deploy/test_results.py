@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from deploy.profile_records import CrossCheck, Interval, Layers, LayerTime, Power, Sample, Soak
 from deploy.results import (
     Difference,
     ImageAccuracy,
@@ -32,6 +33,14 @@ ERRORS = ImageAccuracy("pairs", "teddy", "noc", 375, 450, 1.0, 0.5, 4.0, 2.0, 1.
                        regions=(RegionErrors("texture", "textured", 900, 800, 0.5, 1.5),))  # fmt: skip
 DIFFERENCE = Difference("nano fp32", "cd" * 32, 2, 100, 0.01, 0.02, (-0.5, 0.0, 0.5), (1, 49, 48, 2))
 
+POWER = Power(
+    "tegrastats", ("VDD_IN",), 9.5, 12.25, 5.0, 0.5, 61.5, 97.0, None, False, (), 10.0, 190, 40,
+    (Sample(0.0, 9.5, 60.0, None, 97.0, 1020.0), Sample(5.0)),
+)  # fmt: skip
+SOAK = Soak(30.0, 1800.5, 19.0, 4.5, (Interval(0.0, 50.0, 55.0, 600), Interval(30.0, 52.5, 60.0, 570)))
+LAYERS = Layers(48.5, 120, 10, (LayerTime("conv1", "Convolution", 3.5),))
+CHECK = CrossCheck("trtexec", "trtexec --loadEngine=a", 9.5, 10.25, 105.0, 1.5)
+
 
 def row(**changes: Any) -> ResultRow:
     place = Place("openvino", "2026.4", "f32", "a board", 1, None, 480, 640, {"runtime.kernels": "3"})
@@ -44,6 +53,7 @@ def full_row() -> ResultRow:
     return row(
         latency=LATENCY, memory=Memory(200.5, 120.25), accuracy=(ERRORS,), pictures=(pictures,), problems=("careful",),
         difference=DIFFERENCE,
+        latency_without_copies=LATENCY, power=POWER, soak=SOAK, layers=LAYERS, cross_check=CHECK,
     )  # fmt: skip
 
 
@@ -79,6 +89,15 @@ def test_what_was_not_measured_is_null(tmp_path: Path) -> None:
     assert written["accuracy"] == []
 
 
+def test_files_of_before_the_newer_fields_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "results.json"
+    old = row(latency=LATENCY)
+    write_results(path, [old])
+    names = ("latency_without_copies", "power", "soak", "layers", "cross_check")
+    alter(path, lambda content: [content["rows"][0].pop(name) for name in names])
+    assert read_results(path) == [old]
+
+
 def test_row_is_stamped() -> None:
     stamped = row()
     assert stamped.tools["numpy"]
@@ -112,6 +131,8 @@ def alter(path: Path, change: Any) -> Path:
         (lambda c: c["rows"][0].update(kind="guessed"), "expected 'measured' or 'estimated', found 'guessed'"),
         (lambda c: c["rows"][0]["accuracy"].append(7), r"accuracy\[1\]: expected the fields of a ImageAccuracy"),
         (lambda c: c["rows"][0].update(problems="all fine"), "problems: expected"),
+        (lambda c: c["rows"][0]["power"].update(throttled=1), "power.throttled: expected bool, found 1"),
+        (lambda c: c["rows"][0]["power"]["samples"][1].update(t_s="late"), r"samples\[1\].t_s: expected float"),
     ],
 )
 def test_altered_files_are_refused_by_field(tmp_path: Path, change: Any, told: str) -> None:
@@ -146,6 +167,17 @@ def test_update_replaces_the_same_measurement_and_keeps_the_rest(tmp_path: Path)
     two_threads = row(latency=LATENCY, place=dataclasses.replace(timed.place, threads=2))
     update_results(path, [faster, two_threads])
     assert read_results(path) == [scored, faster, two_threads]
+
+
+def test_a_quick_measurement_leaves_a_soak_run_alone(tmp_path: Path) -> None:
+    path = tmp_path / "results.json"
+    update_results(path, [row(latency=LATENCY)])
+    long = row(latency=LATENCY, soak=SOAK)
+    update_results(path, [long])
+    assert read_results(path) == [long]
+    quick = row(latency=dataclasses.replace(LATENCY, p50_ms=5.0))
+    update_results(path, [quick])
+    assert read_results(path) == [long, quick]
 
 
 def test_update_leaves_a_foreign_file_alone(tmp_path: Path) -> None:
