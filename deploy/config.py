@@ -57,6 +57,10 @@ class ProfileConfig:
         warmup: untimed runs of each variant before.
         left, right: images to run on; without them, a textured pair is drawn.
         memory: measure the peak memory of each variant in a process of its own.
+        layers: measure each layer too, with the runtime's own profiler.
+        minutes: afterwards run each variant for so long without a pause, and show how heat changes its latency. Ctrl-C
+            ends it and keeps what was measured.
+        power: where power, load and temperature of a Jetson come from; auto is tegrastats there and nothing elsewhere.
     """
 
     models: list[str] = positional(nargs="+")
@@ -71,6 +75,9 @@ class ProfileConfig:
     left: str = field(default="", kw_only=True)
     right: str = field(default="", kw_only=True)
     memory: bool = field(default=True, kw_only=True)
+    layers: bool = field(default=False, kw_only=True)
+    minutes: float = field(default=0.0, kw_only=True)
+    power: Literal["auto", "tegrastats", "jtop", "off"] = field(default="auto", kw_only=True)
 
 
 @dataclass

@@ -6,6 +6,9 @@ import os
 import platform
 from pathlib import Path
 
+from deploy.clocks import locked, power_mode_name, read_clocks
+from deploy.jetson import find_jetson, is_jetson
+
 CPU_INFO = Path("/proc/cpuinfo")
 BOARD = Path("/proc/device-tree/model")
 GOVERNOR = Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
@@ -58,8 +61,30 @@ def has_byte_dot_products() -> bool:
 
 
 def power_mode() -> str | None:
-    """The frequency governor of the first core; None where the system does not tell (virtual machines)."""
+    """A Jetson's power mode and whether its clocks are locked, such as "25W, clocks locked".
+
+    Elsewhere the frequency governor of the first core; None where the system does not tell (virtual machines).
+    """
+    name = power_mode_name() if is_jetson() else None
+    if name is not None:
+        held = locked(read_clocks())
+        return name if held is None else f"{name}, clocks {'locked' if held else 'not locked'}"
     return _read(GOVERNOR).strip() or None
+
+
+def board_notes() -> dict[str, str]:
+    """What a number measured on a Jetson depends on, besides its power mode; empty on other machines."""
+    board = find_jetson()
+    if board is None:
+        return {}
+    told = {
+        "board.module": board.module or board.module_id,
+        "board.jetpack": board.jetpack,
+        "board.jetson_linux": board.l4t,
+        "board.cuda": board.cuda,
+        "board.clocks": ", ".join(map(str, read_clocks())),
+    }
+    return {key: value for key, value in told.items() if value}
 
 
 def memory_mb() -> tuple[float, float] | None:

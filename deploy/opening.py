@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from deploy.device import device_name, power_mode
+from deploy.device import board_notes, device_name, power_mode
 from deploy.models import model_facts, resolve_models, variant_names
 from deploy.onnx_stereo import read_stereo_graph
 from deploy.results import ModelFacts, Place
@@ -123,5 +123,5 @@ def place_of(method: Runner | NativeMethod, size: tuple[int, int] | None) -> Pla
         power_mode=power_mode(),
         height=size[0] if size else None,
         width=size[1] if size else None,
-        notes=notes,
+        notes={**notes, **board_notes()},
     )

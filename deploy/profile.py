@@ -1,7 +1,8 @@
 """`stereodistill profile`: latency percentiles and peak memory of each variant, measured side by side.
 
 All variants are open at once and take turns, so that their ratios hold; memory is measured one process per variant.
-The clock covers one pair: input arrays ready in memory, output array back in memory, no file work.
+The clock covers one pair: input arrays ready in memory, output array back in memory, no file work. What needs a variant
+to run alone comes after: power, a soak run, layers, trtexec (`deploy.profile_alone`).
 """
 
 from __future__ import annotations
@@ -15,10 +16,11 @@ from deploy.config import ProfileConfig
 from deploy.measure import Timing, latency, time_rounds
 from deploy.memory import measure_memory
 from deploy.opening import Opened, opened, place_of, requests
+from deploy.profile_alone import Alone, clock_problem, warn_of_clocks
+from deploy.profile_tables import print_rows
 from deploy.results import ModelFacts, ResultRow, make_row, read_results, update_results
 from deploy.run_pair import check_output, network_inputs, plan_fit
-from deploy.runners.protocol import NativeMethod, Runner
-from deploy.terminal_table import print_table
+from deploy.runners.protocol import NativeMethod, Runner, RunsWithoutCopies
 from deploy.textured_pair import textured_pair
 from stereo.errors import UserError
 from stereo.pair import StereoPair, read_image
@@ -29,10 +31,12 @@ def profile(config: ProfileConfig) -> Path:
     """Measure every model and add the rows to the results file.
 
     Raises:
-        UserError: a model that cannot be opened, or a graph of another size than asked for.
+        UserError: a model that cannot be opened, a graph of another size than asked for, or a wrong setting.
+        KeyboardInterrupt: Ctrl-C; what was measured before is in the results file.
     """
     out = Path(config.out)
     timing = Timing(config.runs, config.seconds, config.warmup)
+    alone = Alone(config.minutes, config.layers, config.power)
     jobs = requests(
         config.models, runtime=config.runtime, precision_hints=config.precision_hints,
         threads=config.threads, size=config.size,
@@ -40,16 +44,23 @@ def profile(config: ProfileConfig) -> Path:
     if out.exists():
         read_results(out)  # refuse a wrong --out before the work, not after
     given = given_pair(config.left, config.right)
+    warn_of_clocks()
     with contextlib.ExitStack() as stack:
         items = [stack.enter_context(opened(job, fixed_size=True)) for job in jobs]
         sizes = [run_size(item) for item in items]
         pairs = [given or textured_pair(*size) for size in sizes]
         rows = profile_together([(item.runner, item.model) for item in items], pairs, timing=timing)
-    update_results(out, rows)
+        update_results(out, rows)
+        for index, (item, pair) in enumerate(zip(items, pairs, strict=True)):
+            rows[index], stopped = alone.measure(rows[index], item, pair)
+            update_results(out, rows)
+            if stopped:
+                print_rows(rows)
+                raise KeyboardInterrupt
     if config.memory:
         rows = [with_memory(row, item, size) for row, item, size in zip(rows, items, sizes, strict=True)]
         update_results(out, rows)
-    print_latency(rows)
+    print_rows(rows)
     return out
 
 
@@ -72,16 +83,24 @@ def profile_together(
         pairs: one for each method.
     """
     prepared = [prepare(method, pair) for (method, _), pair in zip(methods, pairs, strict=True)]
+    bare = {index: method.run_without_copies for index, (method, _) in enumerate(methods)
+            if isinstance(method, RunsWithoutCopies)}  # fmt: skip
     with progress("timing", timing.runs, unit="rounds") as ticker:
-        times_ms = time_rounds([step for step, _ in prepared], timing, ticker=ticker)
+        times_ms = time_rounds([*(step for step, _ in prepared), *bare.values()], timing, ticker=ticker)
+    problems = tuple(filter(None, [clock_problem()]))
     rows = []
     for index, ((method, model), (_, size)) in enumerate(zip(methods, prepared, strict=True)):
         place = place_of(method, size)
         if isinstance(method, NativeMethod):
-            place = dataclasses.replace(place, notes={"runtime.timed": "with its own pre- and post-processing"})
+            notes = {**place.notes, "runtime.timed": "with its own pre- and post-processing"}
+            place = dataclasses.replace(place, notes=notes)
         base = fp32_index(methods, index)
         fp32_ms = None if base is None else times_ms[:, base]
-        rows.append(make_row(model, place, latency=latency(times_ms[:, index], warmup=timing.warmup, fp32_ms=fp32_ms)))
+        measured = latency(times_ms[:, index], warmup=timing.warmup, fp32_ms=fp32_ms)
+        compute = None
+        if index in bare:
+            compute = latency(times_ms[:, len(methods) + list(bare).index(index)], warmup=timing.warmup)
+        rows.append(make_row(model, place, latency=measured, latency_without_copies=compute, problems=problems))
     return rows
 
 
@@ -144,16 +163,3 @@ def with_memory(row: ResultRow, item: Opened, size: tuple[int, int]) -> ResultRo
         request.path, request.runtime, threads=request.threads, precision_hint=request.precision_hint, size=size
     )
     return dataclasses.replace(row, memory=memory)
-
-
-def print_latency(rows: Sequence[ResultRow]) -> None:
-    """A table of what was measured on stderr."""
-    lines = []
-    for row in rows:
-        if row.latency is None:
-            continue
-        ratio = "" if row.latency.ratio_to_fp32 is None else f"{row.latency.ratio_to_fp32:.2f}x"
-        memory = "not measured" if row.memory is None else f"{row.memory.peak_over_baseline_mb:.0f}"
-        times = (f"{row.latency.p50_ms:.1f}", f"{row.latency.p99_ms:.1f}", str(row.latency.n))
-        lines.append([row.model.variant, row.place.runtime, row.place.precision_hint, *times, ratio, memory])
-    print_table(("variant", "runtime", "precision hint", "p50 ms", "p99 ms", "n", "to FP32", "memory MB"), lines)

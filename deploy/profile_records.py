@@ -89,8 +89,8 @@ class Soak:
     Args:
         minutes: as asked for; seconds: as it was, less when it was stopped.
         pairs_per_s: over the whole run.
-        drift_pct: median latency of the last tenth of the intervals over that of the first, minus 1; None with less
-            than two intervals.
+        drift_pct: median latency of the last tenth of the intervals over that of the first, minus 1; None for a run of
+            less than a minute.
         intervals: in the order of time; `Power.samples` of the same row have the same clock.
     """
 
@@ -124,12 +124,14 @@ class Layers:
         count: of all layers that took time.
         runs: that the means were taken over; None when the runtime profiles one run by itself.
         layers: the slowest, at most 50, slowest first.
+        parts: all layers summed by the outermost module that their names tell, slowest first; kind is empty.
     """
 
     total_ms: float
     count: int
     runs: int | None
     layers: tuple[LayerTime, ...] = ()
+    parts: tuple[LayerTime, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -39,9 +39,15 @@ def matching(pattern: str) -> list[str]:
         return []
 
 
+def find_program(name: str) -> str | None:
+    """Path of a program: on PATH, or where NVIDIA installs its own, which a login over SSH may not have on PATH."""
+    found = (shutil.which(name, path=str(ROOT / folder)) for folder in ("usr/sbin", "usr/bin", "usr/src/tensorrt/bin"))
+    return shutil.which(name) or next((path for path in found if path), None)
+
+
 def answer(program: str, *arguments: str) -> str | None:
     """What a small program says on stdout; None when it is not there, fails, or does not come back."""
-    path = shutil.which(program)
+    path = find_program(program)
     if path is None:
         return None
     try:

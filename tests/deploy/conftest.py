@@ -5,6 +5,9 @@ The network regresses disparity by soft-argmax over absolute differences, so it 
 
 from __future__ import annotations
 
+import dataclasses
+import os
+import stat
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +17,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from deploy import device, system_files
 from stereo.pair import StereoPair
 from stereo.pictures import write_png
 
@@ -148,3 +152,105 @@ def pairs_folder(tmp_path_factory: pytest.TempPathFactory, make_pair: Callable[.
         if masked:
             write_png(folder / pair.name / "noc.png", (pair.noc * 255).astype(np.uint8))
     return folder
+
+
+TEGRASTATS = """
+echo $$ >> {folder}/tegrastats.pids
+if [ -e {folder}/busy ]; then power={busy_mw}; else power={idle_mw}; touch {folder}/busy; fi
+second=0
+while :; do
+    second=$((second + 1))
+    echo "05-09-2026 18:42:06 RAM 4000/7620MB (lfb 4x4MB) SWAP 0/3810MB (cached 0MB) CPU [9%@1728,off] \\
+EMC_FREQ 40%@3199 GR3D_FREQ 99%@[{gpu_mhz}] cpu@51C gpu@52.5C tj@$((52 + second)).5C \\
+VDD_IN ${{power}}mW/1mW VDD_SOC 2720mW/2720mW"
+    sleep 0.02
+done
+"""
+JETSON_CLOCKS = """
+if [ "$1" != --show ]; then exit 1; fi
+echo "SOC family:tegra234  Machine:a test"
+echo "cpu0:  Online=1 Governor=schedutil MinFreq={cpu_min}000 MaxFreq=1728000 CurrentFreq=1728000 IdleStates: WFI=1"
+echo "GPU MinFreq={gpu_min}000000 MaxFreq=1020000000 CurrentFreq={gpu_min}000000"
+echo "EMC MinFreq=204000000 MaxFreq=3199000000 CurrentFreq=3199000000 FreqOverride={override}"
+echo "NV Power Mode: 25W"
+"""
+DPKG_QUERY = """
+for name; do :; done
+case "$name" in
+    nvidia-jetpack) echo "ii  6.2.1+b38" ;;
+    libnvinfer-bin) echo "ii  10.3.0.30-1+cuda12.5" ;;
+    *) exit 1 ;;
+esac
+"""
+
+
+@dataclasses.dataclass
+class FakeBoard:
+    """A Jetson Orin Nano made of files and shell scripts.
+
+    Args:
+        root: what stands for "/"; programs: where its programs are, first on PATH.
+    """
+
+    root: Path
+    programs: Path
+
+    def write(self, path: str, text: str) -> None:
+        """A file below the root."""
+        (self.root / path).parent.mkdir(parents=True, exist_ok=True)
+        (self.root / path).write_text(text)
+
+    def program(self, name: str, script: str) -> None:
+        """A shell script on PATH."""
+        path = self.programs / name
+        path.write_text(f"#!/bin/sh\n{script}")
+        path.chmod(path.stat().st_mode | stat.S_IXUSR)
+
+    def tegrastats(self, *, busy_mw: int = 12000, idle_mw: int = 5000, gpu_mhz: int = 1020) -> None:
+        """Its first run says idle_mw, all later ones busy_mw; each notes its process id in `tegrastats.pids`."""
+        script = TEGRASTATS.format(folder=self.programs, busy_mw=busy_mw, idle_mw=idle_mw, gpu_mhz=gpu_mhz)
+        self.program("tegrastats", script)
+
+    def clocks(self, *, locked: bool) -> None:
+        """Set as jetson_clocks leaves them, or following the load; told by files and by jetson_clocks."""
+        low, cpu_low = (1020, 1728) if locked else (306, 729)
+        for name, value in {"min": low, "max": 1020, "cur": low}.items():
+            self.write(f"sys/class/devfreq/17000000.gpu/{name}_freq", f"{value}000000\n")
+        for name, value in {"min": cpu_low, "max": 1728, "cur": 1728}.items():
+            for core in (0, 1):
+                self.write(f"sys/devices/system/cpu/cpu{core}/cpufreq/scaling_{name}_freq", f"{value}000\n")
+        self.program("jetson_clocks", JETSON_CLOCKS.format(gpu_min=low, cpu_min=cpu_low, override=int(locked)))
+
+    def processes(self) -> list[int]:
+        """Ids of all tegrastats that were started."""
+        path = self.programs / "tegrastats.pids"
+        return [int(line) for line in path.read_text().split()] if path.exists() else []
+
+
+@pytest.fixture
+def board(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeBoard:
+    """An Orin Nano developer kit with JetPack 6.2.1 in its 25W mode, clocks locked, all tools there."""
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    made = FakeBoard(tmp_path / "root", programs)
+    monkeypatch.setattr(system_files, "ROOT", made.root)
+    monkeypatch.setattr(device, "BOARD", made.root / "proc/device-tree/model")
+    monkeypatch.setenv("PATH", f"{programs}{os.pathsep}{os.environ['PATH']}")
+    made.write("proc/device-tree/model", "NVIDIA Jetson Orin Nano Engineering Reference Developer Kit Super\0")
+    names = ("nvidia,p3768-0000+p3767-0005-super", "nvidia,p3767-0005", "nvidia,tegra234", "")
+    made.write("proc/device-tree/compatible", "\0".join(names))
+    made.write(
+        "etc/nv_tegra_release", "# R36 (release), REVISION: 4.4, GCID: 41062509, BOARD: generic, EABI: aarch64\n"
+    )
+    made.write("usr/local/cuda/version.json", '{"cuda": {"name": "CUDA SDK", "version": "12.6.11"}}')
+    for index in (1, 2, 3):
+        made.write(f"sys/class/hwmon/hwmon3/oc{index}_event_cnt", "7\n")
+    made.write("sys/class/thermal/cooling_device0/type", "pwm-fan\n")
+    made.write("sys/class/thermal/cooling_device0/cur_state", "2\n")
+    made.write("sys/class/thermal/cooling_device1/type", "gpu-throttle-alert\n")
+    made.write("sys/class/thermal/cooling_device1/cur_state", "0\n")
+    made.program("nvpmodel", '[ "$1" = -q ] && echo "NV Power Mode: 25W" && echo 1')
+    made.program("dpkg-query", DPKG_QUERY)
+    made.clocks(locked=True)
+    made.tegrastats()
+    return made
