@@ -27,9 +27,16 @@ class BuildConfig:
         onnx: the ONNX graph to build; its precision is what stands in it.
         runtime: what to build for. TensorRT-RTX builds ahead of time, also without a GPU; tensorrt builds for the GPU
             it runs on.
-        out: the engine file to write; a manifest is written beside it.
+        out: the engine file to write, NAME.engine; NAME.manifest.json is written beside it, and NAME.layers.json where
+            the engine can be opened.
         compute_capability: of the GPU to build for, such as 8.6, with tensorrt_rtx; empty takes 8.6.
-        workspace_mb: memory the builder may plan for intermediate results, in MB of 10^6 bytes; 0 sets no limit.
+        workspace_mb: memory a layer may use for intermediate results, in MB of 10^6 bytes; 0 sets no limit.
+        memory_limit_mb: memory the builder may use while it tries kernels, in MB of 10^6 bytes; on a board, whose GPU
+            shares the memory, all that it holds. 0 takes 60 % of what is free on a board, and sets no limit elsewhere.
+            On a board of 8 GB, 3000 leaves room for a desktop.
+        optimization_level: how long the builder looks for fast kernels, 0 to 5.
+        timing_cache: file that keeps what tensorrt measured, so that the next build on this board is short; made when
+            it is missing. Empty keeps none.
     """
 
     onnx: str = positional()
@@ -37,6 +44,9 @@ class BuildConfig:
     out: str = field(kw_only=True)
     compute_capability: str = field(default="", kw_only=True)
     workspace_mb: int = field(default=0, kw_only=True)
+    memory_limit_mb: int = field(default=0, kw_only=True)
+    optimization_level: int = field(default=3, kw_only=True)
+    timing_cache: str = field(default="", kw_only=True)
 
 
 @dataclass

@@ -1,150 +1,164 @@
 """`stereodistill build`: ONNX → engine, with TensorRT-RTX ahead of time or with TensorRT on the board.
 
-Networks are always strongly typed: precision is what stands in the ONNX file (Q/DQ pairs, FP16 casts), because the
-builder flags for it are gone from TensorRT 11. Only calls that TensorRT 10.3 to 11.4 and TensorRT-RTX share are used.
-https://docs.nvidia.com/deeplearning/tensorrt/latest/reference/capabilities.html
+Three files come of it, the manifest last:
+
+    NAME.engine            the engine
+    NAME.manifest.json     what it is and where it may run: see `deploy.engines.manifest`
+    NAME.layers.json       what became of the graph, layer by layer: see `deploy.engines.layers`
+
+How it is built stands in `deploy.engines.build`.
 """
 
 from __future__ import annotations
 
+import logging
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from deploy.config import BuildConfig
+from deploy.cuda import load_cuda
+from deploy.device import memory_mb
+from deploy.engines.build import BuildOptions, build_engine
+from deploy.engines.flavours import FLAVOURS, import_flavour, make_logger
+from deploy.engines.layers import inspect_engine, layers_path, parse_layers
+from deploy.engines.manifest import KIND, device_here, manifest_path
 from deploy.onnx_stereo import StereoGraph, read_stereo_graph
 from stereo.artifacts import make_manifest, sha256_bytes, sha256_file, write_bytes, write_json
-from stereo.errors import UserError, require
+from stereo.errors import UserError
+from stereo.progress import clock
 
 DEFAULT_COMPUTE_CAPABILITY = "8.6"
+# Of what is free on a board when the build starts: the rest is for the system, and for what the builder underestimates.
+SHARE_OF_BOARD_MEMORY = 0.6
+LEVELS = range(6)
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Builder:
-    """One TensorRT flavour.
+class Target:
+    """What an engine is built for.
 
     Args:
-        module: import name.
-        install: what to do when it is missing.
-        ahead_of_time: builds for a named compute capability, also without a GPU.
+        compute_capability: such as "8.7".
+        device: board or GPU; None when it is built ahead of time.
+        shared_memory: processor and GPU share their memory, as on a Jetson.
     """
 
-    module: str
-    install: str
-    ahead_of_time: bool
-
-
-BUILDERS = {
-    "tensorrt_rtx": Builder("tensorrt_rtx_bindings", "pip install 'stereodistill[rtx]'", ahead_of_time=True),
-    "tensorrt": Builder(
-        "tensorrt", "on a Jetson: apt install python3-libnvinfer; elsewhere: pip install 'stereodistill[tensorrt]'",
-        ahead_of_time=False,
-    ),
-}  # fmt: skip
+    compute_capability: str
+    device: str | None
+    shared_memory: bool
 
 
 def build(config: BuildConfig) -> Path:
-    """Build an engine and write it with its manifest, NAME.manifest.json.
+    """Build an engine and write it with its manifest.
 
     Raises:
-        UserError: the builder is missing, the graph is refused, or the target is unknown.
+        UserError: the builder is missing, the graph is refused, the memory is used up, or the target is unknown.
     """
-    flavour = BUILDERS[config.runtime]
-    if config.compute_capability and not flavour.ahead_of_time:
-        raise UserError(f"{config.runtime} builds for the GPU it runs on", where="--compute-capability",
-                        fix="leave it out, or use --runtime tensorrt_rtx")  # fmt: skip
+    check(config)
     graph = read_stereo_graph(config.onnx)
     if graph.size is None:
         raise UserError("leaves its image size open", where=config.onnx, fix="export it with --size")
-    trt: Any = require(flavour.module, hint=flavour.install)
-    capability = (config.compute_capability or DEFAULT_COMPUTE_CAPABILITY) if flavour.ahead_of_time else None
+    trt = import_flavour(config.runtime)
+    target = find_target(config)
+    limit_mb = config.memory_limit_mb or default_memory_limit_mb(target)
+    options = BuildOptions(
+        compute_capability=target.compute_capability if target.device is None else None,
+        workspace_mb=config.workspace_mb,
+        memory_limit_mb=limit_mb,
+        optimization_level=config.optimization_level,
+        timing_cache=Path(config.timing_cache) if config.timing_cache else None,
+    )
+    if limit_mb:
+        log.info("the builder may use %d MB (--memory-limit-mb)", limit_mb)
     start = time.perf_counter()
-    engine = build_engine(trt, graph, compute_capability=capability, workspace_mb=config.workspace_mb)
-    out = Path(config.out)
-    write_bytes(out, engine)
-    content = {
+    engine = build_engine(trt, graph, options)
+    seconds = time.perf_counter() - start
+    write_engine(Path(config.out), engine, config, {
+        **graph_facts(graph),
         "runtime": config.runtime,
         "runtime_version": trt.__version__,
-        "compute_capability": capability,
-        "precision": graph.precision,
-        "height": graph.size[0],
-        "width": graph.size[1],
+        "compute_capability": target.compute_capability,
+        "device": target.device,
         "tf32": False,
-        "metadata": graph.metadata,
-        "build_s": round(time.perf_counter() - start, 1),
-        "size_bytes": len(engine),
-        "sha256": sha256_bytes(engine),
-    }
-    manifest = make_manifest("engine", made_from={"onnx": sha256_file(graph.path)}, config=config, content=content)
-    write_json(out.with_suffix(".manifest.json"), manifest)
-    return out
+        "hardware_compatible": False,
+        "memory_limit_mb": limit_mb or None,
+        "build_s": round(seconds, 1),
+    }, account=None if target.device is None else inspect(trt, engine))  # fmt: skip
+    log.info("%s: %.1f MB in %s", config.out, len(engine) / 1e6, clock(seconds))
+    return Path(config.out)
 
 
-def build_engine(trt: Any, graph: StereoGraph, *, compute_capability: str | None, workspace_mb: int) -> bytes:
-    """Serialized engine of a strongly typed network.
-
-    Args:
-        trt: the TensorRT module.
-        compute_capability: such as "8.6"; None builds for the GPU of this machine.
-        workspace_mb: limit for intermediate results in MB of 10^6 bytes; 0 sets none.
+def check(config: BuildConfig) -> None:
+    """Refuse options that do not fit, before anything is read.
 
     Raises:
-        UserError: the parser or builder refuses the graph.
+        UserError: they do not.
     """
+    ahead_of_time = FLAVOURS[config.runtime].ahead_of_time
+    if config.compute_capability and not ahead_of_time:
+        raise UserError(f"{config.runtime} builds for the GPU it runs on", where="--compute-capability",
+                        fix="leave it out, or use --runtime tensorrt_rtx")  # fmt: skip
+    if config.timing_cache and ahead_of_time:
+        raise UserError(f"{config.runtime} measures nothing, so it has no timing cache", where="--timing-cache",
+                        fix="leave it out")  # fmt: skip
+    if config.optimization_level not in LEVELS:
+        raise UserError(f"{config.optimization_level} is no optimisation level", where="--optimization-level",
+                        fix=f"give {LEVELS[0]} to {LEVELS[-1]}; 3 is TensorRT's own")  # fmt: skip
+    for name in ("workspace_mb", "memory_limit_mb"):
+        if getattr(config, name) < 0:
+            raise UserError(f"{getattr(config, name)} MB", where=f"--{name.replace('_', '-')}",
+                            fix="0 leaves it to the builder")  # fmt: skip
+    if Path(config.out).suffix != ".engine":
+        raise UserError(f"'{config.out}' does not end in .engine", where="--out", fix="name it so, such as int8.engine")
+
+
+def find_target(config: BuildConfig) -> Target:
+    """What to build for.
+
+    Raises:
+        UserError: TensorRT builds for the GPU of this machine, and there is none.
+    """
+    if FLAVOURS[config.runtime].ahead_of_time:
+        return Target(config.compute_capability or DEFAULT_COMPUTE_CAPABILITY, None, shared_memory=False)
+    gpu = load_cuda().gpu()
+    return Target(gpu.compute_capability, device_here(gpu), gpu.integrated)
+
+
+def default_memory_limit_mb(target: Target) -> int:
+    """A share of what is free on a board, whose system would be killed by a builder that takes all; 0 elsewhere."""
+    memory = memory_mb() if target.shared_memory else None
+    return int(SHARE_OF_BOARD_MEMORY * memory[1]) if memory else 0
+
+
+def graph_facts(graph: StereoGraph) -> dict[str, Any]:
+    """What the manifest takes from the graph."""
+    assert graph.size is not None
+    return {"precision": graph.precision, "height": graph.size[0], "width": graph.size[1], "metadata": graph.metadata,
+            "onnx_sha256": sha256_file(graph.path)}  # fmt: skip
+
+
+def inspect(trt: Any, engine: bytes) -> Any:
+    """The inspector's account; None, and said, where the engine cannot be opened to inspect it."""
     logger = make_logger(trt)
-    try:
-        builder = trt.Builder(logger)
-    except TypeError as error:  # what the bindings raise when the library returns no builder, as without a driver
-        raise UserError(f"TensorRT cannot start: {logger.reason()}", fix="it needs a working NVIDIA driver") from error
-    network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
-    parser = trt.OnnxParser(network, logger)
-    if not parser.parse_from_file(str(graph.path)):
-        error = parser.get_error(0)
-        raise UserError(f"TensorRT cannot parse it: {error.node_operator()} '{error.node_name()}': {error.desc()}",
-                        where=graph.path, fix="export it again with this version")  # fmt: skip
-    config = builder.create_builder_config()
-    # On by default, TF32 would round FP32 convolutions to 10 bits of mantissa without the graph saying so.
-    config.clear_flag(trt.BuilderFlag.TF32)
-    if workspace_mb:
-        config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, workspace_mb * 1_000_000)
-    if compute_capability is not None:
-        config.num_compute_capabilities = 1
-        config.set_compute_capability(target(trt, compute_capability), 0)
-    engine = builder.build_serialized_network(network, config)
-    if engine is None:
-        raise UserError(f"TensorRT cannot build it: {logger.reason()}", where=graph.path)
-    return bytes(engine)
+    opened = trt.Runtime(logger).deserialize_cuda_engine(engine)
+    if opened is None:
+        log.warning("the engine cannot be opened to list its layers: %s", logger.reason())
+        return None
+    return inspect_engine(trt, opened)
 
 
-def target(trt: Any, compute_capability: str) -> Any:
-    """The ComputeCapability of a text such as "8.6".
-
-    Raises:
-        UserError: this builder has no such target.
-    """
-    name = "SM" + compute_capability.replace(".", "")
-    known = [member for member in trt.ComputeCapability.__members__ if member.startswith("SM")]
-    if name not in known:
-        texts = ", ".join(f"{member[2:-1]}.{member[-1]}" for member in known)
-        raise UserError(f"no target {compute_capability} in this builder", where="--compute-capability",
-                        fix=f"it has {texts}")  # fmt: skip
-    return getattr(trt.ComputeCapability, name)
-
-
-def make_logger(trt: Any) -> Any:
-    """A TensorRT logger that keeps its errors in `.errors` instead of printing them."""
-
-    class Errors(trt.ILogger):
-        def __init__(self) -> None:
-            super().__init__()
-            self.errors: list[str] = []
-
-        def log(self, severity: Any, message: str) -> None:
-            if severity in (trt.ILogger.Severity.ERROR, trt.ILogger.Severity.INTERNAL_ERROR):
-                self.errors.append(message)
-
-        def reason(self) -> str:
-            return self.errors[-1] if self.errors else "no reason given"
-
-    return Errors()
+def write_engine(out: Path, engine: bytes, config: BuildConfig, facts: dict[str, Any], *, account: Any) -> None:
+    """Write the engine, its layers where they are known, and last its manifest."""
+    manifest_path(out).unlink(missing_ok=True)  # of an earlier build: it must not describe this engine
+    layers_path(out).unlink(missing_ok=True)
+    write_bytes(out, engine)
+    precisions = None
+    if account is not None:
+        write_json(layers_path(out), account)
+        precisions = parse_layers(account, where=layers_path(out)).precisions()
+    content = {**facts, "layers": precisions, "size_bytes": len(engine), "sha256": sha256_bytes(engine)}
+    made_from = {"onnx": content.pop("onnx_sha256")}
+    write_json(manifest_path(out), make_manifest(KIND, made_from=made_from, config=config, content=content))

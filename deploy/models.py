@@ -14,6 +14,8 @@ from stereo.artifacts import sha256_file
 from stereo.errors import UserError
 
 PRECISIONS = ("fp32", "fp16", "int8")
+# Files that are a student, or a teacher, themselves and not made of one.
+WEIGHTS = (".safetensors", ".pth")
 # Which of the shipped students is taken when none is named: the most accurate first.
 PREFERRED = ("small", "nano")
 TORCH_FREE = "give an .onnx or .engine with --model, as stereodistill export and build make them"
@@ -125,7 +127,7 @@ def model_facts(path: Path, metadata: Mapping[str, str], *, variant: str) -> Mod
         precision=facts.get("precision") or (read_stereo_graph(path).precision if is_graph else "fp32"),
         max_disp=_whole(facts.get("max_disp")),
         iterations=_whole(facts.get("iterations")),
-        source_sha256=facts.get("source_sha256") or (None if is_graph else digest),
+        source_sha256=facts.get("source_sha256") or (digest if path.suffix.lower() in WEIGHTS else None),
     )
 
 

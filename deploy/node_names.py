@@ -51,3 +51,16 @@ def module_of(node: onnx.NodeProto) -> str:
             path = ast.literal_eval(entry.value)
             return path[-2] if len(path) > 1 else ""
     return ""
+
+
+def module_of_name(name: str) -> str:
+    """Path of the module in a name that `name_nodes` gave, "" where it tells none: the way back from an error.
+
+    Arithmetic of the outermost module is told by where it stands: "after mask.2", "before the first module".
+    """
+    module, slash, _ = name.rpartition("/")
+    if not slash:
+        return ""
+    if module == "inputs":
+        return "before the first module"
+    return f"after {module.removesuffix('/then')}" if module.endswith("/then") else module

@@ -12,7 +12,7 @@ from deploy.models import model_facts, resolve_models, variant_names
 from deploy.onnx_stereo import read_stereo_graph
 from deploy.results import ModelFacts, Place
 from deploy.runners.protocol import NativeMethod, Runner
-from deploy.runners.registry import hints_for, open_runner, parse_runtimes, runtimes_for
+from deploy.runners.registry import ENGINE, hints_for, open_runner, parse_runtimes, runtimes_for
 from stereo.errors import UserError
 from stereo.options import parse_size
 
@@ -102,6 +102,8 @@ def opened(request: Request, *, fixed_size: bool) -> Iterator[Opened]:
 
 
 def _has_own_size(path: Path) -> bool:
+    if path.suffix.lower() == ENGINE:
+        return True
     return path.suffix.lower() == ".onnx" and read_stereo_graph(path).size is not None
 
 
@@ -118,7 +120,7 @@ def place_of(method: Runner | NativeMethod, size: tuple[int, int] | None) -> Pla
         runtime=method.runtime,
         runtime_version=method.runtime_version,
         precision_hint=method.precision_hint,
-        device=device_name(),
+        device=notes.pop("runtime.device", None) or device_name(),
         threads=method.threads,
         power_mode=power_mode(),
         height=size[0] if size else None,

@@ -8,7 +8,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 LOG_EVERY_S = 10.0
 
@@ -33,10 +42,13 @@ class Ticker:
         total: how many units; None when unknown.
         unit: the noun of one unit, in the plural.
         bar: the rich bar, None to print lines instead.
+        elapsed: tell the time so far instead of speed and time left.
     """
 
-    def __init__(self, title: str, total: int | None, unit: str, bar: Progress | None) -> None:
-        self.title, self.total, self.unit, self._bar = title, total, unit, bar
+    def __init__(
+        self, title: str, total: int | None, unit: str, bar: Progress | None, *, elapsed: bool = False
+    ) -> None:
+        self.title, self.total, self.unit, self._bar, self._elapsed = title, total, unit, bar, elapsed
         self.done = 0
         self._start = self._last_line = time.monotonic()
         self._task: TaskID | None = bar.add_task(title, total=total, rate="", note="") if bar else None
@@ -57,32 +69,39 @@ class Ticker:
             self._print(note)
 
     def _print(self, note: str) -> None:
-        parts = [f"{self.done}/{self.total}" if self.total else str(self.done), speed(self.rate, self.unit)]
-        if self.total and self.rate and self.done < self.total:
+        parts = [f"{self.done}/{self.total}" if self.total else str(self.done)]
+        if self._elapsed:
+            parts = [f"{parts[0]} {self.unit}", f"{clock(time.monotonic() - self._start)} so far"]
+        else:
+            parts.append(speed(self.rate, self.unit))
+        if not self._elapsed and self.total and self.rate and self.done < self.total:
             parts.append(f"{clock((self.total - self.done) / self.rate)} left")
         print(f"{self.title}: {', '.join(parts + ([note] if note else []))}", file=sys.stderr, flush=True)
 
 
 @contextmanager
-def progress(title: str, total: int | None = None, *, unit: str = "frames") -> Iterator[Ticker]:
+def progress(title: str, total: int | None = None, *, unit: str = "frames", elapsed: bool = False) -> Iterator[Ticker]:
     """Show progress while the block runs.
 
     Args:
         title: what is being done.
         total: how many units there are; None when unknown.
         unit: the noun of one unit, in the plural.
+        elapsed: tell the time so far, for work whose units take unequal times, instead of speed and time left.
     """
     console = Console(stderr=True)
     if not console.is_terminal:
-        yield Ticker(title, total, unit, None)
+        yield Ticker(title, total, unit, None, elapsed=elapsed)
         return
-    columns = (
+    times: list[ProgressColumn] = (
+        [TimeElapsedColumn()] if elapsed else [TextColumn("{task.fields[rate]}"), TimeRemainingColumn()]
+    )
+    columns: list[ProgressColumn] = [
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]}"),
-        TimeRemainingColumn(),
+        *times,
         TextColumn("{task.fields[note]}"),
-    )
+    ]
     with Progress(*columns, console=console) as bar:
-        yield Ticker(title, total, unit, bar)
+        yield Ticker(title, total, unit, bar, elapsed=elapsed)

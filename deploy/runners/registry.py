@@ -11,11 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from deploy.engines.flavours import FLAVOURS
+from deploy.engines.manifest import read_engine_manifest
 from deploy.runners.protocol import Runner
 from stereo.errors import UserError, require
 
 # OpenVINO sends an event at every import when this package is there.
 TELEMETRY = "openvino_telemetry"
+ENGINE = ".engine"
 # Settings that a file may leave open, and what they are called in messages.
 SETTINGS = {"iterations": "iterations", "max_disp": "disparities"}
 
@@ -64,6 +67,17 @@ RUNTIMES: dict[str, Runtime] = {
         "pip install 'stereodistill[train]', or give an .onnx or .engine: stereodistill export and build make them",
         takes=("iterations", "max_disp"),
     ),
+    "torch_tensorrt": Runtime(
+        ".safetensors",
+        "student.torch_tensorrt_runner:open_torch_tensorrt",
+        "torch_tensorrt",
+        "pip install 'stereodistill[torch-tensorrt]'; on a Jetson build an engine instead: stereodistill build",
+        takes=("iterations", "max_disp"),
+    ),
+    **{
+        name: Runtime(ENGINE, f"deploy.runners.tensorrt_runner:open_{name}", flavour.module, flavour.install)
+        for name, flavour in FLAVOURS.items()
+    },
     "foundation_stereo": Runtime(
         ".pth",
         "teacher.foundation_runner:open_foundation_stereo",
@@ -136,13 +150,13 @@ def runtimes_for(path: Path | str, runtimes: list[str]) -> list[str]:
     """Which of the named runtimes open this file, in the order they were named.
 
     Raises:
-        UserError: none of them does, or nothing opens such a file.
+        UserError: none of them does, nothing opens such a file, or an engine without its manifest.
     """
     suffix = Path(path).suffix.lower()
     fitting = [name for name, runtime in RUNTIMES.items() if runtime.suffix == suffix]
-    if suffix == ".engine":
-        raise UserError("running TensorRT engines is not built into this version yet", where=path,
-                        fix="measure the .onnx it was built from, with onnxruntime or openvino")  # fmt: skip
+    if suffix == ENGINE and Path(path).is_file():
+        # Both TensorRTs write .engine files; each opens its own only.
+        fitting = [read_engine_manifest(Path(path)).runtime]
     if not fitting:
         raise UserError(f"no runtime opens '{suffix or 'a file without suffix'}'", where=path,
                         fix=f"give one of {', '.join(SUFFIXES)}")  # fmt: skip
@@ -166,7 +180,7 @@ def open_runner(
     """Open a model with a runtime.
 
     Args:
-        path: a .onnx or .safetensors file, or a published .pth of FoundationStereo.
+        path: a .onnx, .engine or .safetensors file, or a published .pth of FoundationStereo.
         runtime: a key of `RUNTIMES`, or "auto".
         threads: how many the runtime may use for one pair.
         precision_hint: arithmetic for what the graph leaves open.
@@ -195,7 +209,7 @@ def open_runner(
             raise UserError(f"the number of {SETTINGS[setting]} is fixed in this file", where=path,
                             fix=f"leave {option} out here and give it to `stereodistill export`")  # fmt: skip
     if not installed(name):
-        others = [other for other in RUNTIMES if RUNTIMES[other].suffix == line.suffix and installed(other)]
+        others = [other for other in RUNTIMES if RUNTIMES[other].suffix == line.suffix != ENGINE and installed(other)]
         choice = f"--runtime {others[0]}, or " if others else ""
         raise UserError(f"{name} is not installed here", where=path, fix=choice + line.install)
     module, function = line.open.split(":")

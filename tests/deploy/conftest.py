@@ -6,10 +6,15 @@ The network regresses disparity by soft-argmax over absolute differences, so it 
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
+import json
 import os
 import stat
+import sys
+import types
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -21,6 +26,8 @@ from deploy import device, system_files
 from stereo.pair import StereoPair
 from stereo.pictures import write_png
 
+HERE = Path(__file__).resolve().parent
+GOLDEN = HERE.parent / "golden"
 PLANES = 16
 SIZE = (64, 96)
 
@@ -254,3 +261,65 @@ def board(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeBoard:
     made.clocks(locked=True)
     made.tegrastats()
     return made
+
+
+def load_stand_in(name: str) -> Any:
+    """A module of tests/deploy/stand_ins, which is no package that tests could import."""
+    spec = importlib.util.spec_from_file_location(f"stand_in_{name}", HERE / "stand_ins" / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    return module
+
+
+@dataclasses.dataclass
+class FakeGpu:
+    """A machine with a GPU that is not there: stand-ins for TensorRT and CUDA are what `import` finds."""
+
+    machine: Any
+    workshop: Any
+
+
+@pytest.fixture
+def make_gpu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., FakeGpu]:
+    """make_gpu(tensorrt="10.3", cuda="12.6", integrated=True, module="p3767-0000", **) → FakeGpu; the last one holds.
+
+    The rest goes to the CUDA stand-in's Machine. `tensorrt` is one of those in tests/golden/tensorrt_api.
+    """
+    cuda_stand_in, tensorrt_stand_in = load_stand_in("cuda_runtime"), load_stand_in("tensorrt_module")
+
+    def read(kind: str, name: str) -> Any:
+        return json.loads((GOLDEN / f"{kind}_api" / f"{name}.json").read_text())
+
+    def make(
+        tensorrt: str = "10.3",
+        cuda: str = "12.6",
+        *,
+        integrated: bool = True,
+        module: str = "p3767-0000",
+        **options: Any,
+    ) -> FakeGpu:
+        if not integrated:
+            options = {"name": "NVIDIA RTX A6000", "capability": (8, 6), **options}
+        machine = cuda_stand_in.Machine(integrated=integrated, **options)
+        workshop = tensorrt_stand_in.Workshop()
+        table = read("tensorrt", f"tensorrt-{tensorrt}")
+        monkeypatch.setitem(
+            sys.modules, "tensorrt", tensorrt_stand_in.make_tensorrt(table, tensorrt, machine, workshop)
+        )
+        runtime = cuda_stand_in.make_cuda(read("cuda", f"cuda-python-{cuda}"), machine)
+        package = types.ModuleType("cuda")
+        package.__path__ = []
+        monkeypatch.setitem(sys.modules, "cuda", package)
+        for layout in ("cuda.cudart", "cuda.bindings.runtime"):
+            monkeypatch.delitem(sys.modules, layout, raising=False)
+        monkeypatch.setitem(sys.modules, "cuda.cudart" if cuda == "12.6" else "cuda.bindings.runtime", runtime)
+        tree = tmp_path / "root/proc/device-tree"
+        tree.mkdir(parents=True, exist_ok=True)
+        (tree / "compatible").write_text(f"nvidia,p3768-0000+{module}\0nvidia,tegra234\0" if integrated else "")
+        monkeypatch.setattr("deploy.system_files.ROOT", tmp_path / "root")
+        return FakeGpu(machine, workshop)
+
+    return make

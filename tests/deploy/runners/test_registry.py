@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import sys
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from stereo.errors import UserError
 def test_auto_takes_the_first_runtime_of_the_suffix() -> None:
     assert runtimes_for("a/model.onnx", ["auto"]) == ["onnxruntime"]
     assert runtimes_for("model.safetensors", ["auto"]) == ["torch"]
+    assert runtimes_for("model.engine", ["auto"]) == ["tensorrt"]
 
 
 def test_named_runtimes_keep_their_order_and_skip_what_does_not_fit() -> None:
@@ -25,10 +27,10 @@ def test_named_runtimes_keep_their_order_and_skip_what_does_not_fit() -> None:
 @pytest.mark.parametrize(
     ("path", "runtimes", "told"),
     [
-        ("m.engine", ["auto"], "TensorRT engines is not built into this version"),
+        ("m.engine", ["openvino"], "opened by tensorrt and tensorrt_rtx, not by openvino"),
         ("m.pt", ["auto"], "no runtime opens '.pt'"),
         ("m", ["auto"], "a file without suffix"),
-        ("m.safetensors", ["openvino"], "opened by torch, not by openvino"),
+        ("m.safetensors", ["openvino"], "opened by torch and torch_tensorrt, not by openvino"),
     ],
 )
 def test_files_that_no_runtime_opens(path: str, runtimes: list[str], told: str) -> None:
@@ -72,3 +74,18 @@ def test_hidden_package_cannot_be_imported_and_comes_back() -> None:
     with hidden("colorsys"), pytest.raises(ImportError):
         __import__("colorsys")
     assert __import__("colorsys").rgb_to_hsv(0, 0, 0) == (0.0, 0.0, 0)
+
+
+def test_an_engine_without_its_tensorrt_or_its_manifest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = tmp_path / "int8.engine"
+    engine.write_bytes(b"an engine")
+    with pytest.raises(UserError, match="has no manifest beside it"):
+        open_runner(engine)
+    content = {"kind": "engine", "runtime": "tensorrt", "runtime_version": "10.3.0", "compute_capability": "8.7",
+               "device": "Orin", "precision": "int8", "height": 64, "width": 96,
+               "metadata": {}, "sha256": "0"}  # fmt: skip
+    engine.with_suffix(".manifest.json").write_text(json.dumps(content))
+    without = dataclasses.replace(RUNTIMES["tensorrt"], package="a_package_that_is_not_there")
+    monkeypatch.setitem(registry.RUNTIMES, "tensorrt", without)
+    with pytest.raises(UserError, match=r"tensorrt is not installed here \(on a Jetson: apt install"):
+        open_runner(engine)
