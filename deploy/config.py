@@ -191,3 +191,60 @@ class ReportConfig:
     results: list[str] = positional(nargs="+")
     out: str = field(default="report.html", kw_only=True)
     title: str = field(default="Latency and accuracy of the stereo students", kw_only=True)
+
+
+@dataclass
+class BundleConfig:
+    """Options of `stereodistill bundle`.
+
+    Args:
+        models: .onnx files, or folders of them as quantize writes them.
+        out: the archive to write, a .tar.
+        pairs: folder of pairs with truth, as evaluate takes it, to evaluate on the board.
+        wheelhouse: put the packages in that a board needs beside JetPack's; false for boards that have them all.
+        targets: the boards' processors and Pythons, separated by commas: aarch64-cp310 is JetPack 6, aarch64-cp312
+            JetPack 7.
+    """
+
+    models: list[str] = positional(nargs="+")
+    out: str = field(default="bundle.tar", kw_only=True)
+    pairs: str = field(default="", kw_only=True)
+    wheelhouse: bool = field(default=True, kw_only=True)
+    targets: str = field(default="aarch64-cp310,aarch64-cp312", kw_only=True)
+
+
+@dataclass
+class FlashConfig:
+    """Options of `stereodistill flash`.
+
+    Args:
+        bundle: the archive, as bundle writes it.
+        board: user@host, as for ssh.
+        out: folder on this machine for the board's results.
+        port: of ssh on the board; ssh's own setting when left out.
+        identity: file of the private key; ssh's own setting when left out.
+        known_hosts: file with the board's host key; ssh's own setting when left out.
+        directory: folder on the board that is flash's own.
+        variants: which models, separated by commas, by name, precision or file name such as int8; empty takes all.
+        power_modes: power modes to profile in, separated by commas, by name or number as nvpmodel knows them, through
+            `sudo -n nvpmodel`; the mode is put back afterwards. Empty measures in the mode that is set, and asks for
+            nothing.
+        runtime: tensorrt builds engines on the board; onnxruntime runs the graphs on its CPU.
+        seconds: stop the timed runs of profile after about this time, for all variants together.
+        threads: how many threads onnxruntime may use.
+        again: measure again what was measured before.
+    """
+
+    bundle: str = positional()
+    board: str = positional()
+    out: str = field(default="board", kw_only=True)
+    port: int | None = field(default=None, kw_only=True)
+    identity: str = field(default="", kw_only=True)
+    known_hosts: str = field(default="", kw_only=True)
+    directory: str = field(default="~/stereodistill", kw_only=True)
+    variants: str = field(default="", kw_only=True)
+    power_modes: str = field(default="", kw_only=True)
+    runtime: Literal["tensorrt", "onnxruntime"] = field(default="tensorrt", kw_only=True)
+    seconds: float = field(default=30.0, kw_only=True)
+    threads: int = field(default=1, kw_only=True)
+    again: bool = field(default=False, kw_only=True)

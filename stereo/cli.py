@@ -76,6 +76,12 @@ VERBS: dict[str, Verb] = {
     "profile": Verb("measure latency and memory", "deploy.config:ProfileConfig", "deploy.profile:profile"),
     "evaluate": Verb("measure accuracy against truth", "deploy.config:EvaluateConfig", "deploy.evaluate:evaluate"),
     "predict": Verb("disparity of one pair", "deploy.config:PredictConfig", "deploy.predict:predict"),
+    "bundle": Verb("everything a board needs, in one archive", "deploy.config:BundleConfig", "deploy.bundle:bundle"),
+    "flash": Verb(
+        "install a bundle on a board, measure there, fetch the results",
+        "deploy.config:FlashConfig",
+        "deploy.flash:flash",
+    ),
     "report": Verb("the latency/accuracy report", "deploy.config:ReportConfig", "deploy.report.report:report"),
 }
 

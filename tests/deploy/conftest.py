@@ -5,14 +5,26 @@ The network regresses disparity by soft-argmax over absolute differences, so it 
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import getpass
 import importlib.util
 import json
 import os
+import pwd
+import re
+import shutil
+import signal
+import socket
 import stat
+import subprocess
 import sys
+import tempfile
+import time
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -323,3 +335,143 @@ def make_gpu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., F
         return FakeGpu(machine, workshop)
 
     return make
+
+
+@dataclass
+class LoopbackBoard:
+    """A real OpenSSH server on this machine that stands for a board: own port, own keys, one folder of its own.
+
+    It has the base packages and onnxruntime as JetPack's Python has its own, and nothing of this project.
+    """
+
+    folder: Path
+    user: str
+    port: int
+    server: subprocess.Popen[bytes]
+
+    @property
+    def directory(self) -> Path:
+        """What flash gets as --directory."""
+        return self.folder / "flash"
+
+    @property
+    def home(self) -> Path:
+        """The user's home there."""
+        return self.folder / "home"
+
+    @property
+    def target(self) -> str:
+        return f"{self.user}@127.0.0.1"
+
+    @property
+    def options(self) -> list[str]:
+        """What the command line needs to reach it."""
+        return [
+            "--port", str(self.port), "--identity", str(self.folder / "user_key"),
+            "--known-hosts", str(self.folder / "known_hosts"), "--directory", str(self.directory),
+        ]  # fmt: skip
+
+    def sessions(self) -> list[int]:
+        """Every process that runs on the board, this server's listener left out."""
+        found, queue = [], [self.server.pid]
+        while queue:
+            children = [Path(f"/proc/{queue.pop()}/task")]
+            for task in (each for folder in children if folder.is_dir() for each in folder.iterdir()):
+                with contextlib.suppress(OSError):
+                    queue += map(int, (task / "children").read_text().split())
+            found += [pid for pid in queue if pid not in found]
+        return found
+
+    def cut_power(self) -> None:
+        """End everything that runs there at once, without a chance to tidy up."""
+        for pid in self.sessions():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+    def program(self, name: str, text: str) -> None:
+        """Put a program on the board's path."""
+        path = self.folder / "bin" / name
+        path.write_text(text)
+        path.chmod(0o755)
+
+
+def packages_of(names: Sequence[str]) -> dict[str, Path]:
+    """Name → place of every top-level file of some installed packages and of all that they need."""
+    found: dict[str, Path] = {}
+    seen, queue = set(), list(names)
+    while queue:
+        name = re.split(r"[^\w.\-]", queue.pop())[0].lower().replace("_", "-")
+        if name in seen:
+            continue
+        seen.add(name)
+        try:
+            package = metadata.distribution(name)
+        except metadata.PackageNotFoundError:
+            continue
+        queue += [line for line in package.requires or [] if "extra ==" not in line or name == "jsonargparse"]
+        tops = {file.parts[0] for file in package.files or [] if file.parts[0] not in ("..", "__pycache__")}
+        found |= {top: Path(str(package.locate_file(top))) for top in tops}
+    return found
+
+
+def board_user() -> tuple[str, str]:
+    """Who flash logs in as, and that user's python: an ordinary user where there is one."""
+    python = "/usr/bin/python3"
+    if os.getuid() == 0:
+        with contextlib.suppress(KeyError, OSError, subprocess.CalledProcessError):
+            pwd.getpwnam("stereodistill")
+            version = subprocess.run([python, "--version"], capture_output=True, text=True, check=True).stdout
+            if version.split()[1].rpartition(".")[0] == f"3.{sys.version_info[1]}":
+                return "stereodistill", python
+    return getpass.getuser(), os.path.realpath(sys.executable)
+
+
+@pytest.fixture(scope="session")
+def loopback_board() -> Iterator[LoopbackBoard]:
+    """The board; tests that need it skip where there is no OpenSSH server."""
+    sshd = shutil.which("sshd", path=f"{os.environ['PATH']}:/usr/sbin")
+    if sshd is None or shutil.which("sftp") is None:
+        pytest.skip("no OpenSSH server here (apt install openssh-server)")
+    user, python = board_user()
+    # Not pytest's own folder: other users cannot enter that.
+    folder = Path(tempfile.mkdtemp(prefix="board-"))
+    try:
+        folder.chmod(0o755)
+        for name in ("home", "bin", "packages"):
+            (folder / name).mkdir()
+        for key in ("host_key", "user_key"):
+            subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(folder / key)], check=True)
+        for top, place in packages_of(["numpy", "opencv-python", "pyyaml", "rich", "jsonargparse", "onnx",
+                                       "onnxruntime", "psutil", "typeshed-client"]).items():  # fmt: skip
+            (folder / "packages" / top).symlink_to(place)
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        path = f"{folder}/bin:/usr/local/bin:/usr/bin:/bin"
+        (folder / "config").write_text(
+            f"Port {port}\nListenAddress 127.0.0.1\nHostKey {folder}/host_key\nPidFile none\nStrictModes no\n"
+            f"AuthorizedKeysFile {folder}/user_key.pub\nPasswordAuthentication no\nUsePAM no\n"
+            f"PermitRootLogin prohibit-password\nSubsystem sftp internal-sftp\nMaxStartups 100\n"
+            f"SetEnv PYTHONPATH={folder}/packages HOME={folder}/home PATH={path}\n"
+        )
+        host = (folder / "host_key.pub").read_text().split()
+        (folder / "known_hosts").write_text(f"[127.0.0.1]:{port} {host[0]} {host[1]}\n")
+        if os.getuid() == 0:
+            Path("/run/sshd").mkdir(exist_ok=True)  # OpenSSH's own, which its service makes where there is one
+            (folder / "home").chmod(0o777)
+        server = subprocess.Popen([sshd, "-D", "-f", str(folder / "config"), "-E", str(folder / "log")])
+        board = LoopbackBoard(folder, user, port, server)
+        board.program("python3", f'#!/bin/sh\nexec {python} "$@"\n')
+        (folder / "flash").mkdir()
+        shutil.chown(folder / "flash", user)
+        for _ in range(100):
+            with socket.socket() as trial:
+                if trial.connect_ex(("127.0.0.1", port)) == 0:
+                    break
+            time.sleep(0.1)
+        yield board
+        board.cut_power()
+        server.terminate()
+        server.wait()
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)

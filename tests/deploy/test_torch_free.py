@@ -48,7 +48,7 @@ def test_the_block_works() -> None:
     assert "No module named 'torch'" in done.stderr
 
 
-@pytest.mark.parametrize("verb", ["doctor", "build", "profile", "evaluate", "predict", "report"])
+@pytest.mark.parametrize("verb", ["doctor", "build", "profile", "evaluate", "predict", "bundle", "flash", "report"])
 def test_help_works(verb: str) -> None:
     done = run_blocked(f"from stereo.cli import main\nsys.exit(main([{verb!r}, '--help']))")
     assert done.returncode == 0, done.stderr
