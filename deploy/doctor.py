@@ -1,4 +1,4 @@
-"""`stereodistill doctor`: what is installed here, what works, and what to install for the rest.
+"""`stereodistill doctor`: what this machine is, which runtimes work on it, and what to install for the rest.
 
 Works in a bare base install. Every package is imported in a process of its own, so that a broken one is reported
 instead of taking the doctor down.
@@ -15,10 +15,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import metadata
 
+from deploy import system_files
+from deploy.clocks import locked, power_mode_name, read_clocks
 from deploy.config import DoctorConfig
 from deploy.device import cpu_features, device_name, memory_mb, power_mode
+from deploy.jetson import KNOWN_TO_FIT, Jetson, find_jetson
 from deploy.models import shipped_students
 from deploy.runners.registry import TELEMETRY
+from deploy.runtime_probes import PROBES, probe_all
 from deploy.terminal_table import print_table
 from stereo.artifacts import commit
 
@@ -41,11 +45,6 @@ class Part:
 
 
 PARTS = (
-    Part("onnxruntime", "onnxruntime", "onnxruntime", "run .onnx anywhere"),
-    Part("openvino", "openvino", "openvino", "run .onnx fast on CPUs, BF16 and INT8"),
-    Part("tensorrt", "tensorrt", "tensorrt", "build engines on an NVIDIA GPU or Jetson"),
-    Part("tensorrt_rtx_bindings", "tensorrt-rtx-cu13-bindings", "rtx", "build engines for RTX GPUs, without one"),
-    Part("torch", "torch", "train", "train, label, export, run .safetensors"),
     Part("pytorch_lightning", "pytorch-lightning", "train", "train"),
     Part("modelopt", "nvidia-modelopt", "quantize", "INT8 and FP16 graphs"),
     Part("plotly", "plotly", "report", "report"),
@@ -72,15 +71,62 @@ class PartFound:
 
 
 def doctor(config: DoctorConfig) -> None:
-    """Print the table, or JSON, on stdout."""
-    facts = machine_facts()
-    parts = find_all(PARTS)
+    """Print tables, or JSON, on stdout."""
+    facts, board = machine_facts(), board_facts()
+    runtimes, parts = probe_all(PROBES), find_all(PARTS)
     if config.json:
-        print(json.dumps({"machine": facts, "parts": [dataclasses.asdict(part) for part in parts]}, indent=2))
+        found = {"runtimes": list(map(dataclasses.asdict, runtimes)), "parts": list(map(dataclasses.asdict, parts))}
+        print(json.dumps({"machine": facts, "board": board, **found}, indent=2))
         return
     print_table(("machine", ""), [(key, describe(value)) for key, value in facts.items()], stderr=False)
+    if board is not None:
+        print_table(("Jetson", ""), [(key, describe(value)) for key, value in board.items()], stderr=False)
+    tried = [(item.name, item.version or "missing", "yes" if item.works else "no", item.detail) for item in runtimes]
+    print_table(("runtime", "version", "works", "how, or why not"), tried, stderr=False)
     lines = [(p.name, p.version or "missing", p.extra, p.purpose, p.problem or "works") for p in parts]
     print_table(("package", "version", "extra", "for", "state"), lines, stderr=False)
+
+
+def board_facts() -> dict[str, object] | None:
+    """Board, NVIDIA's software, power mode and clocks of a Jetson, and what to do about them; None elsewhere."""
+    board = find_jetson()
+    if board is None:
+        return None
+    clocks = read_clocks()
+    tools = {name: system_files.find_program(name) for name in ("tegrastats", "nvpmodel", "jetson_clocks", "trtexec")}
+    return {
+        "board": board.name,
+        "module": board.module,
+        "module id": board.module_id,
+        "super": board.super_mode,
+        "JetPack": board.jetpack,
+        "Jetson Linux": board.l4t,
+        "CUDA": board.cuda,
+        "TensorRT": board.tensorrt,
+        "power mode": power_mode_name(),
+        "clocks locked": locked(clocks),
+        "clocks": list(map(str, clocks)),
+        "tools": [name for name, path in tools.items() if path],
+        "advice": advice(board, locked(clocks), [name for name, path in tools.items() if not path]),
+    }
+
+
+def advice(board: Jetson, held: bool | None, missing: Sequence[str]) -> list[str]:
+    """What to do before measuring on a board, one sentence each."""
+    found = []
+    if board.jetpack is None:
+        found.append("sudo apt install nvidia-jetpack, which is not installed, brings CUDA and TensorRT")
+    elif not board.jetpack.startswith(KNOWN_TO_FIT):
+        found.append(f"JetPack {board.jetpack}: this project was written for {', '.join(KNOWN_TO_FIT)}")
+    if held is False:
+        found.append("clocks follow the load: sudo jetson_clocks locks them until the next start")
+    if held is None:
+        found.append("whether clocks are locked is not told here")
+    if "tegrastats" in missing:
+        found.append("tegrastats is missing: profile cannot measure power and temperature")
+    if "trtexec" in missing:
+        found.append("trtexec is missing: no second clock for engines (sudo apt install libnvinfer-bin)")
+    return found
 
 
 def machine_facts() -> dict[str, object]:
@@ -127,6 +173,8 @@ def find_all(parts: Sequence[Part]) -> list[PartFound]:
 
 def describe(value: object) -> str:
     """A fact as text."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     if isinstance(value, list):
-        return ", ".join(map(str, value)) or "none"
+        return ("; " if any(" " in str(item) for item in value) else ", ").join(map(str, value)) or "none"
     return "the system does not tell" if value is None else str(value)

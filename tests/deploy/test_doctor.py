@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -38,14 +39,64 @@ def test_present_missing_and_broken_are_told_apart(broken_package: Part) -> None
 
 def test_json_and_table(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(doctor, "PARTS", (Part("numpy", "numpy", "train", "arrays"),))
+    monkeypatch.setattr(doctor, "PROBES", ("torch_tensorrt",))
     assert main(["doctor", "--json", "true"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert told["parts"][0]["name"] == "numpy"
     assert told["machine"]["python"].count(".") == 2
+    assert told["board"] is None
+    assert [(item["name"], item["works"]) for item in told["runtimes"]] == [("torch_tensorrt", False)]
     assert main(["doctor"]) == 0
     table = capsys.readouterr().out
     assert "numpy" in table
     assert "works" in table
+
+
+def test_a_jetson_tells_what_it_is_and_what_to_do(
+    board: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(doctor, "PARTS", ())
+    monkeypatch.setattr(doctor, "PROBES", ())
+    assert main(["doctor", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["machine"]["power mode"] == "25W, clocks locked"
+    assert told["board"] == {
+        "board": "NVIDIA Jetson Orin Nano Engineering Reference Developer Kit Super",
+        "module": "Jetson Orin Nano 8GB (developer kit)",
+        "module id": "p3767-0005",
+        "super": True,
+        "JetPack": "6.2.1",
+        "Jetson Linux": "36.4.4",
+        "CUDA": "12.6.11",
+        "TensorRT": "10.3.0.30",
+        "power mode": "25W",
+        "clocks locked": True,
+        "clocks": ["GPU 1020 MHz", "CPU 1728 MHz", "EMC 3199 MHz"],
+        "tools": ["tegrastats", "nvpmodel", "jetson_clocks"],
+        "advice": ["trtexec is missing: no second clock for engines (sudo apt install libnvinfer-bin)"],
+    }
+    board.clocks(locked=False)
+    board.program("dpkg-query", "exit 1")
+    board.program("trtexec", "")
+    (board.root / "usr/local/cuda/version.json").write_text("{")
+    (board.programs / "tegrastats").unlink()
+    assert main(["doctor"]) == 0
+    table = " ".join(capsys.readouterr().out.split())
+    assert "sudo apt install nvidia-jetpack" in table
+    assert "sudo jetson_clocks locks them" in table.replace("│ │ │ ", "")
+    told = doctor.board_facts()
+    assert told is not None
+    assert (told["JetPack"], told["CUDA"], told["TensorRT"], told["clocks locked"]) == (None, None, None, False)
+    assert "tegrastats is missing: profile cannot measure power and temperature" in told["advice"]  # type: ignore[operator]
+
+
+@pytest.mark.parametrize(("version", "fits"), [("6.2.1", True), ("7.2", True), ("7.2.2", True), ("5.1.2", False)])
+def test_jetpacks_that_this_was_written_for(board: Any, version: str, fits: bool) -> None:
+    board.program("dpkg-query", f"echo 'ii  {version}-b12'")
+    told = doctor.board_facts()
+    assert told is not None
+    assert told["JetPack"] == version
+    assert any("was written for" in str(line) for line in told["advice"]) is not fits  # type: ignore[attr-defined]
 
 
 def test_every_part_names_an_extra_that_exists() -> None:
