@@ -184,13 +184,23 @@ class ReportConfig:
 
     Args:
         results: results files of profile and evaluate, of any devices.
-        out: the page to write; report.md and results.csv are written beside it under the same name.
+        out: the page to write; report.md is written beside it under the same name, and results.csv.
         title: heading of the report.
+        baseline: a results file, or its folder, that the others are compared with.
+        fail_on_regression: exit with 3 when something is worse than in the baseline, beyond noise.
+        pictures: few shows those of variants that no other beats, of references and FP32 variants, in a page below
+            8 MB; all shows everything.
+        studies: sensitivity.json of `sensitivity` and calibration.json of `quantize` to show with the variants of that
+            student, separated by commas.
     """
 
     results: list[str] = positional(nargs="+")
     out: str = field(default="report.html", kw_only=True)
     title: str = field(default="Latency and accuracy of the stereo students", kw_only=True)
+    baseline: str = field(default="", kw_only=True)
+    fail_on_regression: bool = field(default=False, kw_only=True)
+    pictures: Literal["few", "all"] = field(default="few", kw_only=True)
+    studies: str = field(default="", kw_only=True)
 
 
 @dataclass

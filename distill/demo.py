@@ -29,7 +29,7 @@ from deploy.evaluate import evaluate, evaluate_runner
 from deploy.measure import Timing
 from deploy.models import shipped_students
 from deploy.profile import profile, profile_runner
-from deploy.report.report import report
+from deploy.report.report import write_report
 from deploy.result_pictures import PictureFolder
 from deploy.results import ModelFacts, update_results
 from deploy.runners.protocol import NativeMethod
@@ -77,7 +77,8 @@ def demo(config: DemoConfig) -> Path:
     stage("evaluate", lambda: evaluate_all(graphs, student, truth, results, config))
     stage("profile", lambda: profile_all(graphs, results, config, size))
     title = f"From stereo video to a deployable student: {footage.name}"
-    return stage("report", lambda: report(ReportConfig([str(results)], out=str(out / "report.html"), title=title)))
+    config_of_report = ReportConfig([str(results)], out=str(out / "report.html"), title=title)
+    return stage("report", lambda: write_report(config_of_report)[0])
 
 
 def stage(name: str, work: Callable[[], Any]) -> Any:

@@ -2,6 +2,7 @@
 
 Measurements of the same thing are never averaged: the newest counts, and what it replaced is told. Accuracy joins a
 latency only where model, runtime, precision hint and device are the same, because each variant is judged as it runs.
+Only an estimate, which ran nowhere, takes the accuracy that its file was measured with elsewhere, and says where.
 """
 
 from __future__ import annotations
@@ -9,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from deploy.results import ImageAccuracy, Latency, Memory, ModelFacts, Pictures, Place, ResultRow
+from deploy.profile_records import Layers, Power, Soak
+from deploy.results import Difference, ImageAccuracy, Latency, Memory, ModelFacts, Pictures, Place, ResultRow
 from deploy.summary import mean_of, reduction_note
 from stereo.errors import UserError
 
@@ -35,6 +37,8 @@ class Entry:
         number: from 1, how plot and tables refer to each other.
         latency_row, accuracy_rows: where the numbers come from; None and empty when there are none.
         replaced: how many older measurements of the same thing were left out.
+        accuracy_from: where the accuracy was measured, when that is not this place; None when it is.
+        records: rows of the same setting with power, a soak run or layers; the newest of each.
     """
 
     number: int
@@ -45,6 +49,20 @@ class Entry:
     accuracy_rows: tuple[ResultRow, ...]
     replaced: int
     ratio: Ratio | None = None
+    accuracy_from: str | None = None
+    records: tuple[ResultRow, ...] = ()
+
+    @property
+    def where(self) -> str:
+        """Board or processor with its power mode: what is never compared with another of its kind unseen."""
+        mode = self.place.power_mode
+        return f"{self.place.device}, power mode {mode}" if mode else self.place.device
+
+    @property
+    def difference(self) -> Difference | None:
+        """How far its disparity lies from FP32's; None when not compared."""
+        found = [row.difference for row in self.accuracy_rows if row.difference]
+        return found[-1] if found else None
 
     @property
     def latency(self) -> Latency | None:
@@ -59,7 +77,24 @@ class Entry:
     @property
     def rows(self) -> tuple[ResultRow, ...]:
         """All rows that this entry rests on."""
-        return (*((self.latency_row,) if self.latency_row else ()), *self.accuracy_rows)
+        first = (self.latency_row,) if self.latency_row else ()
+        others = (row for row in (*self.records, *self.accuracy_rows) if row is not self.latency_row)
+        return (*first, *{id(row): row for row in others}.values())
+
+    @property
+    def power(self) -> Power | None:
+        """None when not measured."""
+        return next((row.power for row in self.records if row.power), None)
+
+    @property
+    def soak(self) -> Soak | None:
+        """None when not measured."""
+        return next((row.soak for row in self.records if row.soak), None)
+
+    @property
+    def layers(self) -> Layers | None:
+        """None when not measured."""
+        return next((row.layers for row in self.records if row.layers), None)
 
     @property
     def problems(self) -> tuple[str, ...]:
@@ -95,7 +130,7 @@ class Entry:
 
 
 def make_entries(rows: Sequence[ResultRow]) -> list[Entry]:
-    """Merge rows into numbered entries, by device, then references last, then runtime, then latency.
+    """Merge rows into numbered entries, by place, estimates after measurements, references last, then latency.
 
     Raises:
         UserError: no rows.
@@ -106,6 +141,7 @@ def make_entries(rows: Sequence[ResultRow]) -> list[Entry]:
     for row in rows:
         groups.setdefault(row.identity, []).append(row)
     entries = [entry for group in groups.values() for entry in _merge(group)]
+    entries = [borrow(entry, entries) for entry in entries]
     entries.sort(key=_order)
     numbered = [replace(entry, number=number) for number, entry in enumerate(entries, 1)]
     return [replace(entry, ratio=_ratio(entry, numbered)) for entry in numbered]
@@ -116,7 +152,7 @@ def _merge(group: Sequence[ResultRow]) -> Iterable[Entry]:
     ordered = sorted(group, key=lambda row: row.made_at)
     timed: dict[tuple[object, ...], list[ResultRow]] = {}
     for row in ordered:
-        if row.latency is not None:
+        if row.latency or recorded(row):
             timed.setdefault(row.setting, []).append(row)
     evaluated = [row for row in ordered if row.accuracy]
     used: set[int] = set()
@@ -124,7 +160,12 @@ def _merge(group: Sequence[ResultRow]) -> Iterable[Entry]:
         newest = same[-1]
         fitting = [row for row in evaluated if _same_size(row, newest)]
         used |= {id(row) for row in fitting}
-        yield _entry(newest.model, newest.place, newest, fitting, replaced=len(same) - 1)
+        with_latency = [row for row in same if row.latency]
+        latency = with_latency[-1] if with_latency else None
+        records = {name: row for row in same for name in recorded(row)}
+        entry = _entry(newest.model, newest.place, latency, fitting, replaced=max(0, len(with_latency) - 1),
+                       records=tuple({id(row): row for row in records.values()}.values()))  # fmt: skip
+        yield entry
     by_size: dict[tuple[int | None, int | None], list[ResultRow]] = {}
     for row in evaluated:
         if id(row) not in used:
@@ -135,9 +176,15 @@ def _merge(group: Sequence[ResultRow]) -> Iterable[Entry]:
         yield _entry(ordered[-1].model, ordered[-1].place, None, ordered[-1:], replaced=len(ordered) - 1)
 
 
+def recorded(row: ResultRow) -> list[str]:
+    """Which of the records a row has that stand beside a latency."""
+    return [name for name in ("power", "soak", "layers") if getattr(row, name) is not None]
+
+
 def _entry(
-    model: ModelFacts, place: Place, latency: ResultRow | None, evaluated: Sequence[ResultRow], *, replaced: int
-) -> Entry:
+    model: ModelFacts, place: Place, latency: ResultRow | None, evaluated: Sequence[ResultRow], *, replaced: int,
+    records: tuple[ResultRow, ...] = (),
+) -> Entry:  # fmt: skip
     kept: list[ResultRow] = []
     seen: set[tuple[str, str, str]] = set()
     for row in sorted(evaluated, key=lambda row: row.made_at, reverse=True):
@@ -147,8 +194,27 @@ def _entry(
             continue
         seen |= images
         kept.append(row)
-    kind = (latency or kept[0]).kind
-    return Entry(0, model, place, kind, latency, tuple(reversed(kept)), replaced)
+    kind = (latency or (*records, *kept)[0]).kind
+    return Entry(0, model, place, kind, latency, tuple(reversed(kept)), replaced, records=records)
+
+
+def borrow(entry: Entry, entries: Sequence[Entry]) -> Entry:
+    """An estimate with the accuracy that its file has where it was measured, at the same size; others as they are."""
+    if entry.kind != "estimated" or entry.accuracy_rows or entry.model.sha256 is None:
+        return entry
+    size = (entry.place.height, entry.place.width)
+    lenders = [
+        other for other in entries
+        if other.kind == "measured" and other.model.sha256 == entry.model.sha256 and other.accuracy_rows
+        and (other.place.height, other.place.width) == size
+    ]  # fmt: skip
+    if not lenders:
+        return entry
+    # Arithmetic of the file's own precision, where there is a choice; then whoever saw most.
+    lender = max(lenders, key=lambda other: (other.place.precision_hint == "f32",
+                                             sum(len(row.accuracy) for row in other.accuracy_rows)))  # fmt: skip
+    told = f"{lender.place.runtime} {lender.place.precision_hint} on {lender.place.device}"
+    return replace(entry, accuracy_rows=lender.accuracy_rows, accuracy_from=told)
 
 
 def _same_size(evaluated: ResultRow, timed: ResultRow) -> bool:
@@ -160,7 +226,7 @@ def _same_size(evaluated: ResultRow, timed: ResultRow) -> bool:
 def _order(entry: Entry) -> tuple[object, ...]:
     p50_ms = entry.latency.p50_ms if entry.latency else float("inf")
     reference = entry.model.role == "reference"
-    return (entry.place.device, reference, "" if reference else entry.place.runtime, p50_ms, entry.model.variant)
+    return (entry.where, entry.kind == "estimated", reference, p50_ms, entry.place.runtime, entry.model.variant)
 
 
 def family(model: ModelFacts) -> str | None:
@@ -171,8 +237,8 @@ def family(model: ModelFacts) -> str | None:
 def fp32_of(entry: Entry, entries: Iterable[Entry]) -> Entry | None:
     """The FP32 entry of the same student, runtime and setting, computed in float32."""
     for other in entries:
-        same_place = (other.place.device, other.place.runtime, other.place.threads, other.place.height,
-                      other.place.width) == (entry.place.device, entry.place.runtime, entry.place.threads,
+        same_place = (other.where, other.place.runtime, other.place.threads, other.place.height,
+                      other.place.width) == (entry.where, entry.place.runtime, entry.place.threads,
                                              entry.place.height, entry.place.width)  # fmt: skip
         plain = (other.model.precision, other.place.precision_hint, other.model.role) == ("fp32", "f32", "variant")
         student = family(entry.model)
@@ -201,6 +267,18 @@ def datasets(entries: Iterable[Entry]) -> dict[str, list[tuple[str, str]]]:
             for item in row.accuracy:
                 found.setdefault(item.dataset, {})[(item.image, item.mask)] = None
     return {name: list(images) for name, images in sorted(found.items(), key=lambda item: (-len(item[1]), item[0]))}
+
+
+def places(entries: Iterable[Entry]) -> list[str]:
+    """Every `Entry.where`: first those where variants were timed, then those that were estimated, then the rest."""
+
+    def rank(where: str) -> int:
+        here = [entry for entry in entries if entry.where == where]
+        timed = [entry for entry in here if entry.latency and entry.model.role == "variant"]
+        return 0 if any(entry.kind == "measured" for entry in timed) else 1 if timed else 2
+
+    entries = list(entries)
+    return sorted(dict.fromkeys(entry.where for entry in entries), key=rank)
 
 
 def mask_note(images: Sequence[tuple[str, str]]) -> str:

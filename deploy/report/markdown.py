@@ -1,15 +1,16 @@
-"""report.md: the verdict, the tables and the provenance, for terminals, reviews and wikis."""
+"""report.md: the answers, the tables and the provenance, for terminals, reviews and wikis."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
 
-from deploy.report.entries import Entry, datasets, mask_note, reduction_of
+from deploy.report.compare import Comparison
+from deploy.report.entries import Entry, datasets, mask_note, places, reduction_of
 from deploy.report.provenance import facts, sources
 from deploy.report.tables import average_text, main_line
-from deploy.report.text import place
-from deploy.report.verdict import verdict
+from deploy.report.text import label, place
+from deploy.report.verdict import Told, answers
 from deploy.summary import METRICS
 
 
@@ -19,13 +20,17 @@ def escape(text: str) -> str:
     return re.sub(r"([\\`*_{}\[\]#|~!])", r"\\\1", " ".join(text.split()))
 
 
-def markdown(title: str, entries: Sequence[Entry]) -> str:
+def markdown(title: str, entries: Sequence[Entry], comparison: Comparison | None = None) -> str:
     """The whole document."""
-    parts = [f"# {escape(title)}", *map(escape, verdict(entries))]
+    parts = [f"# {escape(title)}"]
+    for answer in answers(entries):
+        parts += [f"**{escape(answer.question)}**", "\n".join(map(sentence, answer.sentences))]
+    if comparison is not None:
+        parts += comparison_parts(comparison)
     found = datasets(entries)
-    for device in dict.fromkeys(entry.place.device for entry in entries):
-        here = [entry for entry in entries if entry.place.device == device]
-        parts += [f"## {escape(device)}", device_table(here, found)]
+    for where in places(entries):
+        here = [entry for entry in entries if entry.where == where]
+        parts += [f"## {escape(where)}", place_table(here, found)]
     for dataset, images in found.items():
         parts += [
             f"## Accuracy on {escape(dataset)}",
@@ -34,6 +39,28 @@ def markdown(title: str, entries: Sequence[Entry]) -> str:
         ]
     parts += ["## Provenance", *map(provenance, entries)]
     return "\n\n".join(parts) + "\n"
+
+
+def sentence(told: Told) -> str:
+    """A list item."""
+    return f"- {f'**{escape(told.about)}:** ' if told.about else ''}{escape(told.text)}"
+
+
+def comparison_parts(comparison: Comparison) -> list[str]:
+    """What changed against a baseline: a pull request needs no more than what is not the same."""
+    count = len(comparison.worse)
+    told = f"{count} regression{'s' if count != 1 else ''} beyond noise in {len(comparison.compared)} variants."
+    for what, names in (("Only in the baseline", comparison.gone), ("New", comparison.added)):
+        if names:
+            told += f" {what}: {', '.join(names)}."
+    changed = [
+        [label(item.entry), check.what, check.before, check.after, check.change, check.judgement]
+        for item in comparison.compared
+        for check in item.checks
+        if check.judgement != "same"
+    ]
+    head = ["variant", "what", "before", "after", "change", "judgement"]
+    return ["## Against the baseline", escape(told), *([table(head, changed)] if changed else [])]
 
 
 def accuracy_note(entries: Sequence[Entry], dataset: str, images: Sequence[tuple[str, str]]) -> str:
@@ -47,9 +74,10 @@ def table(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
     return "\n".join("| " + " | ".join(row) + " |" for row in rows)
 
 
-def device_table(entries: Sequence[Entry], found: dict[str, list[tuple[str, str]]]) -> str:
+def place_table(entries: Sequence[Entry], found: dict[str, list[tuple[str, str]]]) -> str:
     """Latency, memory and size; accuracy has tables of its own."""
-    lines = [main_line(entry, found) for entry in entries]
+    with_power = any(entry.power for entry in entries)
+    lines = [main_line(entry, found, with_power=with_power) for entry in entries]
     heads = [cell.head for cell in lines[0].cells[1:]]
     body = [
         [str(line.entry.number), line.entry.model.variant, line.entry.model.role, place(line.entry), line.entry.kind,
@@ -72,6 +100,8 @@ def provenance(entry: Entry) -> str:
     """Everything an entry's numbers depend on."""
     lines = [f"### {entry.number} {escape(entry.model.variant)}", ""]
     lines += [f"- {escape(name)}: {escape(value)}" for name, value in facts(entry)]
+    if entry.accuracy_from:
+        lines.append(f"- accuracy measured with: {escape(entry.accuracy_from)}")
     for what, stamps in sources(entry):
         told = "; ".join(f"{name} {value}" for name, value in stamps)
         lines.append(f"- {escape(what)}: {escape(told)}")

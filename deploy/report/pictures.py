@@ -9,16 +9,19 @@ from pathlib import Path
 
 import cv2
 
-from deploy.report.entries import Entry, datasets
+from deploy.report.choice import worth_showing
+from deploy.report.entries import Entry, datasets, fp32_of
 from deploy.report.text import label
 from deploy.result_pictures import spread
 from stereo.errors import UserError
 from stereo.pair import Image, read_image
 
 # Base64 adds a third; with Plotly's 4.9 MB the page stays below 8 MB.
-BUDGET_BYTES = 2_200_000
-WIDTHS_PX = (480, 400, 320, 240, 160)
+BUDGET_BYTES = 1_900_000
+WIDTHS_PX = (720, 560, 480, 400, 320, 240, 160)
 JPEG_QUALITY = 85
+# Each costs some ten milliseconds to read and to encode, for every image; `--pictures all` takes all.
+MOST_ENTRIES = 16
 
 
 @dataclass(frozen=True)
@@ -34,52 +37,92 @@ class Shot:
 
 
 @dataclass(frozen=True)
+class Result:
+    """What one entry made of an image.
+
+    Args:
+        beside: the numbers of the entries it wants to be seen beside: its FP32 variant.
+    """
+
+    entry: Entry
+    epe_px: float | None
+    disparity: Shot
+    error: Shot
+    beside: int | None
+
+
+@dataclass(frozen=True)
 class Scene:
     """All pictures of one image.
 
     Args:
         given: left image and truth.
-        results: per entry the number, its label, EPE, disparity and error picture.
     """
 
     dataset: str
     image: str
     given: tuple[Shot, Shot]
-    results: tuple[tuple[int, str, float | None, Shot, Shot], ...]
+    results: tuple[Result, ...]
 
 
-def scenes(entries: Sequence[Entry]) -> tuple[list[Scene], list[str]]:
+def scenes(entries: Sequence[Entry], *, everything: bool = False) -> tuple[list[Scene], list[str]]:
     """The pictures of a few images of each dataset, and what was left out to keep the page small.
+
+    Args:
+        everything: of all entries and all images, however large the page becomes.
 
     Raises:
         UserError: a picture that a results file names is gone.
     """
     wanted, left_out = [], []
+    everyone = len([entry for entry in entries if entry.pictures])
+    entries = [entry for entry in entries if entry.accuracy_from is None]
+    if not everything:
+        entries = pictured(entries)
+        fewer = everyone - len([entry for entry in entries if entry.pictures])
+        if fewer:
+            left_out.append(f"{fewer} variants that others beat in both latency and error")
     for dataset, images in datasets(entries).items():
         keys = [(dataset, image) for image in dict.fromkeys(image for image, _ in images)]
         keys = [key for key in keys if any(key in entry.pictures for entry in entries)]
-        chosen = spread(keys)
+        chosen = keys if everything else spread(keys)
         wanted += chosen
         if len(chosen) < len(keys):
             left_out.append(f"{len(keys) - len(chosen)} more of {dataset}")
     loaded = {path: load(path) for key in wanted for path in paths_of(key, entries)}
-    encoded = encode_all(loaded)
+    encoded = encode_all(loaded, budget=None if everything else BUDGET_BYTES)
     kept, total = [], 0
     for key in wanted:
         total += sum(len(encoded[path]) for path in paths_of(key, entries))
-        if total > BUDGET_BYTES and kept:
+        if total > BUDGET_BYTES and kept and not everything:
             break
         kept.append(key)
     left_out += [f"{image} of {dataset}" for dataset, image in wanted[len(kept) :]]
     return [scene(key, entries, encoded) for key in kept], left_out
 
 
-def encode_all(pictures: Mapping[str, Image]) -> dict[str, bytes]:
-    """All pictures at the largest of `WIDTHS_PX` that keeps to the budget, or at the smallest."""
+def pictured(entries: Sequence[Entry]) -> list[Entry]:
+    """The entries whose pictures are shown: undominated ones, references, and the FP32 variants of those."""
+    chosen = worth_showing(entries, datasets(entries))
+    bases = {base.number for entry in entries if entry.number in chosen and (base := fp32_of(entry, entries))}
+    found = [entry for entry in entries if entry.number in chosen | bases and entry.pictures]
+    found.sort(key=lambda entry: (entry.model.role != "reference", entry.number not in bases, entry.latency is None))
+    kept = {entry.number for entry in found[:MOST_ENTRIES]}
+    return [entry for entry in entries if entry.number in kept]
+
+
+def encode_all(pictures: Mapping[str, Image], *, budget: int | None = BUDGET_BYTES) -> dict[str, bytes]:
+    """All pictures at the largest of `WIDTHS_PX` that keeps to the budget, or at the smallest.
+
+    Args:
+        budget: bytes of all together; None has no limit.
+    """
+    if budget is None:
+        return {path: encode(picture, WIDTHS_PX[0]) for path, picture in pictures.items()}
     encoded: dict[str, bytes] = {}
     for width in WIDTHS_PX:
         encoded = {path: encode(picture, width) for path, picture in pictures.items()}
-        if sum(map(len, encoded.values())) <= BUDGET_BYTES:
+        if sum(map(len, encoded.values())) <= budget:
             break
     return encoded
 
@@ -124,8 +167,11 @@ def scene(key: tuple[str, str], entries: Sequence[Entry], encoded: dict[str, byt
     first = found[0][1]
     results = []
     for entry, files in found:
-        errors = next(item for item in entry.accuracy(dataset) if item.image == image)
-        results.append((entry.number, label(entry), errors.epe_px, shot(files.disparity, f"disparity, {label(entry)}"),
-                        shot(files.error, f"error, {label(entry)}")))  # fmt: skip
+        errors = next((item for item in entry.accuracy(dataset) if item.image == image), None)
+        base = fp32_of(entry, entries)
+        results.append(Result(
+            entry, errors and errors.epe_px, shot(files.disparity, f"disparity of {image} by {label(entry)}"),
+            shot(files.error, f"error on {image} of {label(entry)}"), base.number if base else None,
+        ))  # fmt: skip
     given = (shot(first.left, f"left image of {image}"), shot(first.truth, f"true disparity of {image}"))
     return Scene(dataset, image, given, tuple(results))

@@ -1,6 +1,6 @@
 """`stereodistill report`: results files → report.html, report.md and results.csv.
 
-The page is one file that needs no network: Plotly, pictures, style and script stand in it, and its content security
+The page is one file that needs no network: Plotly, pictures, style and scripts stand in it, and its content security
 policy forbids everything else. It is a pure function of the results files and the pictures they name.
 """
 
@@ -10,140 +10,169 @@ import base64
 import hashlib
 import itertools
 import json
-from collections.abc import Iterable, Mapping, Sequence
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from deploy.config import ReportConfig
-from deploy.report.charts import figure, left_out
-from deploy.report.entries import Entry, datasets, make_entries, mask_note, reduction_of
+from deploy.report.compare import Comparison, compare
+from deploy.report.entries import Entry, datasets, make_entries, mask_note, places, reduction_of
 from deploy.report.markdown import markdown
+from deploy.report.page_data import page_data
 from deploy.report.pictures import scenes
-from deploy.report.provenance import facts, sources
+from deploy.report.sections import cost_lines, details, image_tables, overview_tables
 from deploy.report.spreadsheet import spreadsheet
-from deploy.report.tables import image_cells, key_of, main_line
+from deploy.report.studies import Study, lists_for, read_studies
+from deploy.report.tables import main_line
 from deploy.report.text import label, number, place, size
-from deploy.report.verdict import verdict
-from deploy.results import ImageAccuracy, read_all
+from deploy.report.verdict import answers
+from deploy.results import read_all
 from deploy.summary import METRICS
 from stereo.artifacts import write_bytes
 from stereo.errors import UserError, require
 from stereo.pictures import ERROR_COLOURS, ERROR_STEPS_PX, MISSING_COLOUR
 
 INSTALL = "pip install 'stereodistill[report]'"
-TEMPLATES = Path(__file__).parent
-# A page of a benchmark's thousands of images would not open; results.json holds them all.
-IMAGES_LISTED = 100
+FOLDER = Path(__file__).parent
+# What needs no Plotly works while Plotly is still being read.
+SCRIPTS_BEFORE, SCRIPTS_AFTER = ("state.js", "budget.js", "table.js", "pictures.js", "start.js"), ("chart.js",)
+REGRESSED = 3
+
+log = logging.getLogger(__name__)
 
 
-def report(config: ReportConfig) -> Path:
-    """Write the report and return the page's path.
+@dataclass(frozen=True)
+class Extras:
+    """What a page holds besides the entries.
+
+    Args:
+        comparison: with a baseline.
+        studies: of quantisation.
+        all_pictures: of every entry and image, however large the page becomes.
+    """
+
+    comparison: Comparison | None = None
+    studies: Sequence[Study] = ()
+    all_pictures: bool = False
+
+
+def report(config: ReportConfig) -> Path | int:
+    """The verb `report`. Returns the page's path, or the exit code for a regression.
 
     Raises:
         UserError: a file that is no results file, no rows, or plotly or jinja2 missing.
     """
-    out = Path(config.out)
-    if out.suffix.lower() not in (".html", ".htm"):
-        raise UserError("the report is an HTML page", where=f"--out {out}", fix="let its name end in .html")
-    entries = make_entries(read_all(config.results))
-    write_bytes(out, page(config.title, entries).encode())
-    write_bytes(out.with_suffix(".md"), markdown(config.title, entries).encode())
-    write_bytes(out.with_name("results.csv"), spreadsheet(entries).encode())
+    if config.fail_on_regression and not config.baseline:
+        raise UserError("there is nothing to be worse than", where="--fail-on-regression", fix="give --baseline")
+    out, comparison = write_report(config)
+    if comparison is None:
+        return out
+    for item, check in comparison.worse:
+        log.warning("worse: %s, %s: %s → %s (%s)", label(item.entry), check.what, check.before, check.after,
+                    check.change)  # fmt: skip
+    log.info("%d regressions in %d variants", len(comparison.worse), len(comparison.compared))
+    if comparison.worse and config.fail_on_regression:
+        print(out)
+        return REGRESSED
     return out
 
 
-def page(title: str, entries: Sequence[Entry]) -> str:
+def write_report(config: ReportConfig) -> tuple[Path, Comparison | None]:
+    """Write the report. Returns the page's path, and what was compared.
+
+    Raises:
+        UserError: as `report`.
+    """
+    out = Path(config.out)
+    if out.suffix.lower() not in (".html", ".htm"):
+        raise UserError("the report is an HTML page", where=f"--out {out}", fix="let its name end in .html")
+    files, baseline = results_files(config)
+    entries = make_entries(read_all(files))
+    comparison = compare(entries, make_entries(read_all([baseline]))) if baseline else None
+    studies = read_studies(word.strip() for word in config.studies.split(",") if word.strip())
+    extras = Extras(comparison, studies, config.pictures == "all")
+    write_bytes(out, page(config.title, entries, extras).encode())
+    write_bytes(out.with_suffix(".md"), markdown(config.title, entries, comparison).encode())
+    write_bytes(out.with_name("results.csv"), spreadsheet(entries).encode())
+    return out, comparison
+
+
+def results_files(config: ReportConfig) -> tuple[list[Path], Path | None]:
+    """The files of the report, and the baseline, which is none of them.
+
+    Raises:
+        UserError: nothing but the baseline.
+    """
+    files = [in_folder(word) for word in config.results]
+    if not config.baseline:
+        return files, None
+    baseline = in_folder(config.baseline)
+    others = [file for file in files if file.resolve() != baseline.resolve()]
+    if not others:
+        raise UserError("there is only the baseline", where="--baseline", fix="give the results to compare with it too")
+    return others, baseline
+
+
+def in_folder(word: str) -> Path:
+    """A file, or results.json of a folder."""
+    path = Path(word)
+    return path / "results.json" if path.is_dir() else path
+
+
+def page(title: str, entries: Sequence[Entry], extras: Extras | None = None) -> str:
     """The HTML text.
 
     Raises:
         UserError: plotly or jinja2 is missing, or a picture is gone.
     """
+    extras = extras or Extras()
     jinja2: Any = require("jinja2", hint=INSTALL)
     plotly: Any = require("plotly.offline", hint=INSTALL)
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True,
+        loader=jinja2.FileSystemLoader(FOLDER), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True,
         lstrip_blocks=True,
     )  # fmt: skip
-    environment.filters.update(label=label, place=place, size=size, number=number)
-    scripts = [plotly.get_plotlyjs(), environment.get_template("script.js.j2").render()]
+    trusted = jinja2.utils.markupsafe.Markup
+    environment.filters.update(label=label, place=place, size=size, number=number, trusted=trusted)
+    before, after = (
+        "\n".join((FOLDER / name).read_text(encoding="utf-8") for name in names)
+        for names in (SCRIPTS_BEFORE, SCRIPTS_AFTER)
+    )
+    scripts = [before, plotly.get_plotlyjs(), after]
     found = datasets(entries)
-    devices = [
-        device_view(device, [entry for entry in entries if entry.place.device == device], found)
-        for device in dict.fromkeys(entry.place.device for entry in entries)
-    ]
-    shots, without_pictures = scenes(entries)
+    with_power = any(entry.power for entry in entries)
+    shots, without_pictures = scenes(entries, everything=extras.all_pictures)
     return environment.get_template("report.html.j2").render(
         title=title,
         policy=policy(scripts),
-        scripts=[jinja2.utils.markupsafe.Markup(script) for script in scripts],
-        style=jinja2.utils.markupsafe.Markup(environment.get_template("style.css.j2").render()),
-        figures=jinja2.utils.markupsafe.Markup(script_json([view["figures"] for view in devices])),
-        verdict=verdict(entries),
+        scripts=[trusted(script) for script in scripts],
+        style=trusted((FOLDER / "style.css").read_text(encoding="utf-8")),
+        data=trusted(script_json(page_data(entries, found))),
+        answers=answers(entries),
+        comparison=extras.comparison,
         newest=max(row.made_at for entry in entries for row in entry.rows),
         metrics=list(METRICS.items()),
-        datasets=[
-            {
-                "index": index,
-                "name": name,
-                "images": images,
-                "masks": mask_note(images),
-                "reduction": reduction_of(entries, name, len(images)),
-            }
-            for index, (name, images) in enumerate(found.items())
-        ],
-        devices=devices,
-        per_image=per_image(entries, found),
+        datasets=[dataset_view(entries, index, name, images) for index, (name, images) in enumerate(found.items())],
+        places=places(entries),
+        lines=[main_line(entry, found, with_power=with_power) for entry in entries],
+        costs=[(index, lines) for index, name in enumerate(found) if (lines := cost_lines(entries, name))],
+        failing=overview_tables(entries, found),
+        image_tables=image_tables(entries, found),
         scenes=shots,
         without_pictures=without_pictures,
         error_classes=error_classes(),
-        entries=[(entry, facts(entry), sources(entry)) for entry in entries],
+        details=[details(entry, entries, found, lists_for(entry, extras.studies)) for entry in entries],
     )
 
 
-def device_view(device: str, entries: Sequence[Entry], found: dict[str, list[tuple[str, str]]]) -> dict[str, Any]:
-    """Figures and table of one device; variants stand by runtime, references last."""
-    groups: dict[str, list[Entry]] = {}
-    for entry in entries:
-        name = "reference points" if entry.model.role == "reference" else entry.place.runtime
-        groups.setdefault(name, []).append(entry)
-    figures = {
-        key_of(index, metric): {
-            **figure(entries, dataset, metric, images=len(images)),
-            "left_out": left_out(entries, dataset, images=len(images)),
-        }
-        for index, (dataset, images) in enumerate(found.items())
-        for metric in METRICS
-    }
-    tables = {name: [main_line(entry, found) for entry in members] for name, members in groups.items()}
-    return {"name": device, "figures": figures, "groups": tables}
-
-
-def per_image(entries: Sequence[Entry], found: dict[str, list[tuple[str, str]]]) -> list[dict[str, Any]]:
-    """Per dataset, a table of its images' errors: a line for each image, a column for each entry."""
-    tables = []
-    for index, (dataset, images) in enumerate(found.items()):
-        known = {
-            entry.number: {(item.image, item.mask): item for item in accuracy}
-            for entry in entries
-            if (accuracy := entry.accuracy(dataset))
-        }
-        scored = [entry for entry in entries if entry.number in known]
-        lines = [(key, image_cells(key, scored, known, index)) for key in worst(images, known.values())]
-        tables.append({"index": index, "name": dataset, "entries": scored, "lines": lines, "images": len(images)})
-    return tables
-
-
-def worst(
-    images: Sequence[tuple[str, str]], known: Iterable[Mapping[tuple[str, str], ImageAccuracy]]
-) -> list[tuple[str, str]]:
-    """All images where they are few, else those with the largest EPE of any entry, the worst first."""
-    if len(images) <= IMAGES_LISTED:
-        return list(images)
-    errors = dict.fromkeys(images, 0.0)
-    for accuracy in known:
-        for key, item in accuracy.items():
-            errors[key] = max(errors[key], float("inf") if item.epe_px is None else item.epe_px)
-    return sorted(images, key=lambda key: -errors[key])[:IMAGES_LISTED]
+def dataset_view(
+    entries: Sequence[Entry], index: int, name: str, images: Sequence[tuple[str, str]]
+) -> dict[str, str | int]:
+    """What the page says about a dataset."""
+    reduction = reduction_of(entries, name, len(images))
+    return {"index": index, "name": name, "masks": mask_note(images), "reduction": reduction}
 
 
 def error_classes() -> list[tuple[str, str]]:

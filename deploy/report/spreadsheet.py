@@ -15,15 +15,28 @@ FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 
 def spreadsheet(entries: Sequence[Entry]) -> str:
     """The CSV text."""
+    head, lines = lines_of(entries)
+    return head + "".join(line for entry in entries for line in lines[entry.number])
+
+
+def lines_of(entries: Sequence[Entry]) -> tuple[str, dict[int, list[str]]]:
+    """The head line, and the lines of each entry by its number; all end with a line break."""
     found = datasets(entries)
-    lines = []
+    cells = {}
     for entry in entries:
         names = [name for name in found if entry.accuracy(name)] or [None]
-        lines += [{**fixed(entry), **scored(entry, name)} for name in names]
+        cells[entry.number] = [{**fixed(entry), **scored(entry, name)} for name in names]
+    columns = list(cells[entries[0].number][0])
+    return csv_line(columns), {
+        number: [csv_line([safe(value) for value in line.values()]) for line in lines]
+        for number, lines in cells.items()
+    }
+
+
+def csv_line(cells: Sequence[object]) -> str:
+    """One line, quoted where it must be."""
     file = io.StringIO()
-    writer = csv.DictWriter(file, fieldnames=list(lines[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows({name: safe(value) for name, value in line.items()} for line in lines)
+    csv.writer(file, lineterminator="\n").writerow(cells)
     return file.getvalue()
 
 
@@ -47,7 +60,13 @@ def fixed(entry: Entry) -> dict[str, object]:
         "ratio_to_fp32": entry.ratio and entry.ratio.value,
         "ratio_interleaved": entry.ratio and entry.ratio.interleaved,
         "peak_mb": memory and memory.peak_mb, "peak_over_baseline_mb": memory and memory.peak_over_baseline_mb,
-        "commit": entry.rows[0].commit, "made_at": entry.rows[0].made_at, "problems": "; ".join(entry.problems),
+        "mean_w": entry.power and entry.power.mean_w,
+        "energy_per_pair_j": entry.power and entry.power.energy_per_pair_j,
+        "max_temperature_c": entry.power and entry.power.max_temperature_c,
+        "soak_drift_pct": entry.soak and entry.soak.drift_pct,
+        "moved_from_fp32_px": entry.difference and entry.difference.mean_abs_px,
+        "commit": entry.rows[0].commit, "made_at": entry.rows[0].made_at,
+        "accuracy_from": entry.accuracy_from, "problems": "; ".join(entry.problems),
     }  # fmt: skip
 
 

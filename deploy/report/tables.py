@@ -23,12 +23,16 @@ class Cell:
         texts: key of the switch → text; the key "" is always shown.
         title: where it comes from, shown on hover.
         missing: nothing was measured.
+        value: what the table is sorted by; None stays at the end.
+        note: in small print below.
     """
 
     head: str
     texts: dict[str, str]
     title: str
     missing: bool = False
+    value: float | None = None
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -44,24 +48,27 @@ def key_of(dataset_index: int, metric: str) -> str:
     return f"{dataset_index}:{metric}"
 
 
-def main_line(entry: Entry, found: dict[str, list[tuple[str, str]]]) -> Line:
+def main_line(entry: Entry, found: dict[str, list[tuple[str, str]]], *, with_power: bool = False) -> Line:
     """Accuracy, latency, ratio, memory and file size of one entry.
 
     Args:
         found: datasets with their images, as `entries.datasets` gives them.
+        with_power: power and energy too, where anything on the page has them.
     """
     latency, memory, where = entry.latency, entry.memory, origin(entry, entry.latency_row)
     count = f"; n = {latency.n} after {latency.warmup} warm-up runs" if latency else ""
     times = [
         plain(f"{name} ms", getattr(latency, f"{name}_ms") if latency else None, where + count)
-        for name in ("p50", "p90", "p99")
+        for name in ("p50", "p99")
     ]
     return Line(
         entry,
         (
             accuracy_cell(entry, found),
             *times,
+            plain("fps", 1000 / latency.p50_ms if latency else None, f"1000 / p50; {where}{count}"),
             ratio_cell(entry),
+            *(power_cells(entry) if with_power else ()),
             plain("memory MB", memory and memory.peak_over_baseline_mb, memory_title(entry, where)),
             file_cell(entry),
         ),
@@ -70,7 +77,19 @@ def main_line(entry: Entry, found: dict[str, list[tuple[str, str]]]) -> Line:
 
 def plain(head: str, value: float | None, title: str) -> Cell:
     """A cell of one number."""
-    return Cell(head, {"": number(value)}, title, missing=value is None)
+    return Cell(head, {"": number(value)}, title, missing=value is None, value=value)
+
+
+def power_cells(entry: Entry) -> list[Cell]:
+    """Mean power, and energy of a pair."""
+    power = entry.power
+    where = f"{power.source}, {power.pairs} pairs in {number(power.seconds)} s" if power else NOT_MEASURED
+    if power and power.throttled:
+        where += "; THROTTLED: " + ", ".join(power.throttling)
+    return [
+        plain("power W", power and power.mean_w, where),
+        plain("J / pair", power and power.energy_per_pair_j, where),
+    ]
 
 
 def file_cell(entry: Entry) -> Cell:
@@ -94,10 +113,12 @@ def ratio_cell(entry: Entry) -> Cell:
         return Cell("time / FP32", {"": "not a student"}, "", missing=True)
     if entry.ratio is None:
         return Cell("time / FP32", {"": "no FP32 row" if entry.latency else NOT_MEASURED}, "", missing=True)
-    text = f"{entry.ratio.value:.2f}"
+    value = entry.ratio.value
     if entry.ratio.interleaved:
-        return Cell("time / FP32", {"": text}, "median of the ratios of runs that took turns with the FP32 variant")
-    return Cell("time / FP32", {"": f"~ {text}"}, "quotient of the medians of two separate runs")
+        told = "median of the ratios of runs that took turns with the FP32 variant"
+        return Cell("time / FP32", {"": f"{value:.2f}"}, told, value=value)
+    told = "quotient of the medians of two separate runs"
+    return Cell("time / FP32", {"": f"~ {value:.2f}"}, told, value=value)
 
 
 def accuracy_cell(entry: Entry, found: dict[str, list[tuple[str, str]]]) -> Cell:
@@ -111,6 +132,8 @@ def accuracy_cell(entry: Entry, found: dict[str, list[tuple[str, str]]]) -> Cell
             note = reduction_note(accuracy, len(accuracy))
             titles.append(f"{dataset}: {note[0].lower()}{note[1:]}; {pixels_note(entry, dataset)}")
     where = origin(entry, entry.accuracy_rows[-1] if entry.accuracy_rows else None)
+    if entry.accuracy_from:
+        where = f"measured with {entry.accuracy_from}, and taken over for this estimate"
     return Cell("accuracy", texts or {"": NOT_MEASURED}, "; ".join([*titles, where]), missing=not titles)
 
 

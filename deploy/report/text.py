@@ -27,8 +27,9 @@ def place(entry: Entry) -> str:
 
 
 def label(entry: Entry) -> str:
-    """Variant with where it ran."""
-    return f"{entry.model.variant} ({place(entry)})"
+    """Variant with how it ran, at which size."""
+    at = "" if entry.place.height is None else f", {size(entry)}"
+    return f"{entry.model.variant} ({place(entry)}{at})"
 
 
 def size(entry: Entry) -> str:

@@ -1,88 +1,178 @@
-"""The paragraph on top of a report: what a reader should take away, derived from the entries alone."""
+"""The answers on top of a report: which variant for a frame rate, what INT8 costs, where the best one fails.
+
+Derived from the entries alone; report.md and the page say the same.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
-from deploy.report.entries import Entry, datasets, fp32_of
-from deploy.report.text import label, number, size
+from deploy.report.choice import DEFAULT_FPS, Candidate, Choice, candidates, choose, is_complete
+from deploy.report.entries import Entry, datasets, places
+from deploy.report.failures import failure_sentences
+from deploy.report.paired import range_text, signed
+from deploy.report.precision_cost import Cost, costs
+from deploy.report.text import label, number
+from deploy.summary import METRICS
+
+# More sentences than this would not be read; the tables below hold all.
+MOST_TOLD = 3
 
 
-def verdict(entries: Sequence[Entry]) -> list[str]:
-    """Sentences, one list item per device: fastest, most accurate, what INT8 costs, how far the references are."""
-    devices = list(dict.fromkeys(entry.place.device for entry in entries))
-    paragraphs = [
-        " ".join([f"On {device}:", *device_sentences([e for e in entries if e.place.device == device])])
-        for device in devices
+@dataclass(frozen=True)
+class Told:
+    """One sentence.
+
+    Args:
+        about: what it is about, such as a board or a variant; empty when it says so itself.
+    """
+
+    about: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One question with its sentences."""
+
+    question: str
+    sentences: list[Told]
+
+
+def answers(entries: Sequence[Entry]) -> list[Answer]:
+    """The three answers, and a fourth about rows that came with problems."""
+    found = [
+        Answer(f"Which variant for {DEFAULT_FPS:g} fps?", budget_sentences(entries, DEFAULT_FPS)),
+        Answer("What does INT8 cost?", int8_sentences(entries)),
+        Answer("Where does it fail?", failing_sentences(entries)),
     ]
     broken = [entry for entry in entries if entry.problems]
     if broken:
-        names = ", ".join(label(entry) for entry in broken)
-        paragraphs.append(f"Read with care: {names} came with problems, told in the provenance below.")
-    return paragraphs
+        names = ", ".join(f"{entry.number} {label(entry)}" for entry in broken)
+        found.append(Answer("What to read with care?", [Told(names, "came with problems, told under their numbers.")]))
+    return found
 
 
-def device_sentences(entries: Sequence[Entry]) -> list[str]:
-    """The sentences about one device."""
-    variants = [entry for entry in entries if entry.model.role == "variant"]
-    found = datasets(variants)
-    sentences = [_fastest(variants)]
-    if not found:
-        return [*sentences, "Accuracy was not measured."]
-    sentences += [_most_accurate(entries, name, images=len(images)) for name, images in found.items()]
-    largest = next(iter(found))
-    sentences += [text for text in (_int8(entry, variants, largest) for entry in variants) if text]
+def first_dataset(entries: Sequence[Entry]) -> tuple[str, int] | None:
+    """The one that the page opens with: most images. None when nothing was evaluated."""
+    found = datasets(entry for entry in entries if entry.model.role == "variant") or datasets(entries)
+    return next(((name, len(datasets(entries)[name])) for name in found), None)
+
+
+def budget_sentences(entries: Sequence[Entry], fps: float) -> list[Told]:
+    """One sentence for each place and kind."""
+    first = first_dataset(entries)
+    return [
+        Told(where, text)
+        for where in places(entries)
+        for text in place_answers([entry for entry in entries if entry.where == where], first, 1000 / fps)
+    ]
+
+
+def place_answers(here: Sequence[Entry], first: tuple[str, int] | None, budget_ms: float) -> list[str]:
+    """Of one place: of what was measured, then of what was estimated."""
+    timed = [entry for entry in here if entry.latency and entry.model.role == "variant"]
+    if not timed:
+        return []
+    sentences = []
+    for kind in dict.fromkeys(entry.kind for entry in timed):
+        of_kind = [entry for entry in timed if entry.kind == kind]
+        picked = choose(candidates(of_kind, first[0], "epe_px", images=first[1]), budget_ms) if first else None
+        text = choice_sentence(picked, "epe_px") if picked else fastest_sentence(of_kind)
+        sentences.append(text if kind == "measured" else f"estimated, not measured: {text}")
     return sentences
 
 
-def _fastest(variants: Sequence[Entry]) -> str:
-    timed = [(entry.latency.p50_ms, entry) for entry in variants if entry.latency is not None]
-    if not timed:
-        return "latency was not measured."
-    p50_ms, best = min(timed, key=lambda item: item[0])
-    threads = f"{best.place.threads} thread{'s' if best.place.threads != 1 else ''}"
-    word = "" if best.kind == "measured" else f" ({best.kind})"
-    return f"the fastest variant is {label(best)} with {number(p50_ms)} ms per pair at {size(best)} on {threads}{word}."
+def choice_sentence(choice: Choice, metric: str) -> str:
+    """What fits, and what the next more accurate one would cost. The page's script writes the same words."""
+    rate = f"{number(1000 / choice.budget_ms)} fps ({number(choice.budget_ms)} ms per pair)"
+    if choice.best is None:
+        return f"no variant reaches {rate}; the fastest is {named(choice.fastest, metric)}."
+    text = f"at {rate}, take {named(choice.best, metric)}."
+    if choice.next_better is None:
+        return f"{text} None is more accurate."
+    extra = choice.next_better.p50_ms - choice.best.p50_ms
+    gain = choice.best.error - choice.next_better.error
+    unit = METRICS[metric].split()[-1]
+    cost = f"costs {number(extra)} ms more for {number(gain)} {unit} less"
+    return f"{text} The next better, {named(choice.next_better, metric)}, {cost}."
 
 
-def _most_accurate(entries: Sequence[Entry], dataset: str, *, images: int) -> str:
-    scored = _scored(entries, dataset, images=images)
-    best = next((item for item in scored if item[1].model.role == "variant"), None)
-    if best is None:
-        return f"No variant has a complete average EPE on {dataset}."
-    count = f"averaged over {images} images of {dataset}" if images != 1 else f"on the one image of {dataset}"
-    text = f"The most accurate is {label(best[1])} at {size(best[1])}: EPE {best[0]:.2f} px {count}"
-    references = [
-        f"{entry.model.variant} {value:.2f} px{entry.coverage_note(dataset)}"
-        for value, entry in scored
-        if entry.model.role == "reference"
-    ]
-    return f"{text} (for reference: {', '.join(references)})." if references else f"{text}."
+def named(item: Candidate, metric: str) -> str:
+    """A variant with its two numbers."""
+    return (
+        f"{item.entry.number} {label(item.entry)} with {number(item.p50_ms)} ms ({number(1000 / item.p50_ms)} fps), "
+        f"{METRICS[metric].rsplit(' ', 1)[0]} {number(item.error)} {METRICS[metric].split()[-1]}"
+    )
 
 
-def _scored(entries: Sequence[Entry], dataset: str, *, images: int) -> list[tuple[float, Entry]]:
-    """(mean EPE, entry) of those that have seen every image, best first; the faster of two that print the same."""
-    means = [(entry.mean(dataset, "epe_px"), entry) for entry in entries if len(entry.accuracy(dataset)) == images]
-
-    def rank(item: tuple[float, Entry]) -> tuple[float, float]:
-        latency = item[1].latency
-        return round(item[0], 2), latency.p50_ms if latency else float("inf")
-
-    return sorted(((mean, entry) for mean, entry in means if mean is not None), key=rank)
+def fastest_sentence(timed: Sequence[Entry]) -> str:
+    """Where no average covers all images there is nothing but speed to go by."""
+    best = min(timed, key=lambda entry: entry.latency.p50_ms if entry.latency else float("inf"))
+    p50_ms = best.latency.p50_ms if best.latency else None
+    text = f"the fastest is {best.number} {label(best)} with {number(p50_ms)} ms"
+    return f"{text}; accuracy was not measured on all images."
 
 
-def _int8(entry: Entry, entries: Sequence[Entry], dataset: str) -> str | None:
-    """What INT8 costs against FP32 of the same student in the same place."""
-    base = fp32_of(entry, entries)
-    if entry.model.precision != "int8" or entry.place.precision_hint != "f32" or base is None:
-        return None
+def int8_sentences(entries: Sequence[Entry]) -> list[Told]:
+    """What INT8 changes, for the variants it helps most."""
+    first = first_dataset(entries)
+    dataset = first[0] if first else None
+    found = [cost for cost in costs(entries, dataset)
+             if cost.entry.model.precision == "int8" and cost.entry.place.precision_hint == "f32"]  # fmt: skip
+    if not found:
+        return [Told("", "No INT8 variant stands beside its FP32 variant in the same place.")]
+    found.sort(key=lambda cost: (cost.entry.kind == "estimated", cost.time or float("inf")))
+    sentences = [int8_sentence(cost, dataset) for cost in found[:MOST_TOLD]]
+    if len(found) > MOST_TOLD:
+        sentences.append(Told("", f"{len(found) - MOST_TOLD} more: see what lower precision costs."))
+    return sentences
+
+
+def int8_sentence(cost: Cost, dataset: str | None) -> Told:
+    """Of one variant."""
     parts = []
-    ours, theirs = entry.mean(dataset, "epe_px"), base.mean(dataset, "epe_px")
-    if ours is not None and theirs is not None and len(entry.accuracy(dataset)) == len(base.accuracy(dataset)):
-        change = f"by {ours - theirs:+.2f} px" if abs(ours - theirs) >= 0.01 else "by less than 0.01 px"
-        parts.append(f"changes EPE {change} (FP32 {theirs:.2f} px, INT8 {ours:.2f} px)")
-    if entry.ratio is not None:
-        parts.append(f"takes {entry.ratio.value:.2f} times the time of FP32")
-    if not parts:
+    if cost.time is not None:
+        word = "" if cost.entry.kind == "measured" else " (estimated)"
+        parts.append(f"{cost.time:.2f} times the time of FP32{word}")
+    if cost.epe is not None and dataset is not None:
+        before, after = (number(one.mean(dataset, "epe_px")) for one in (cost.base, cost.entry))
+        parts.append(f"EPE {signed(cost.epe.mean)} px, from {before} to {after} ({range_text(cost.epe)})")
+    if cost.size is not None:
+        parts.append(f"{cost.size:.2f} times the file")
+    return Told(f"{cost.entry.number} {label(cost.entry)}", f"{'; '.join(parts) or 'not compared'}.")
+
+
+def failing_sentences(entries: Sequence[Entry]) -> list[Told]:
+    """Where the most accurate variant fails, and how far the references are."""
+    first = first_dataset(entries)
+    best = most_accurate(entries)
+    if first is None or best is None:
+        return [Told("", "Accuracy was not measured on all images of a dataset, so there is no telling.")]
+    dataset, images = first
+    references = [
+        f"{entry.model.variant} {number(entry.mean(dataset, 'epe_px'))} px{entry.coverage_note(dataset)}"
+        for entry in entries
+        if entry.model.role == "reference" and is_complete(entry, dataset, "epe_px", images=images)
+    ]
+    text = f"the most accurate, EPE {number(best.mean(dataset, 'epe_px'))} px"
+    text += f" over {images} image{'s' if images != 1 else ''} of {dataset}"
+    beside = f" (for reference: {', '.join(dict.fromkeys(references))})" if references else ""
+    about = f"{best.number} {label(best)}"
+    return [Told(about, f"{text}{beside}."), *(Told("", sentence) for sentence in failure_sentences(best, dataset))]
+
+
+def most_accurate(entries: Sequence[Entry]) -> Entry | None:
+    """The variant of the smallest complete average EPE on the first dataset; the faster of two that print the same."""
+    first = first_dataset(entries)
+    if first is None:
         return None
-    return f"Under {entry.place.runtime}, {entry.model.variant} {' and '.join(parts)}."
+
+    def rank(entry: Entry) -> tuple[float, bool, float]:
+        p50_ms = entry.latency.p50_ms if entry.latency else float("inf")
+        return round(entry.mean(first[0], "epe_px") or 0.0, 2), entry.kind == "estimated", p50_ms
+
+    scored = [entry for entry in entries if entry.model.role == "variant" and entry.accuracy_from is None
+              and is_complete(entry, first[0], "epe_px", images=first[1])]  # fmt: skip
+    return min(scored, key=rank, default=None)

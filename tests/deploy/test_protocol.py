@@ -302,7 +302,7 @@ def test_report_names_benchmark_and_mask_and_tells_the_reduction(
     assert "bad-1 and bad-2 and bad-3 and D1 over all their pixels; all, disparity &lt; 192 pixels on 2 images" in text
     assert "## Accuracy on pairs\n\nPer-image numbers averaged over 2 images; D1 over all" in text
     page = (tmp_path / "report.html").read_text()
-    assert "Accuracy on KITTI 2015 training, all, lower is better." in page
+    assert "Error on KITTI 2015 training, all, lower is better." in page
     assert "KITTI 2015,training,2,noc pixels on 2 images" in (tmp_path / "results.csv").read_text().replace('"', "")
 
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import html.parser
-from collections.abc import Callable
+import importlib.util
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -134,3 +137,36 @@ def _packages() -> None:
 def rendered(rows: list[ResultRow]) -> str:
     """The page of the plain rows."""
     return page("The title", make_entries(rows))
+
+
+@pytest.fixture(scope="session")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """One tab of a headless Chromium (benchmarks/headless_browser.py), or a skip."""
+    path = Path(__file__).resolve().parents[3] / "benchmarks" / "headless_browser.py"
+    spec = importlib.util.spec_from_file_location("headless_browser", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["headless_browser"] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    if module.find_browser() is None:
+        pytest.skip(f"none of {', '.join(module.NAMES)} on this machine")
+    with module.browse(tmp_path_factory.mktemp("profile")) as tab:
+        yield tab
+
+
+@pytest.fixture
+def open_page(browser: Any, tmp_path: Path) -> Callable[[str], Any]:
+    """open_page(text) → the tab that shows it, with nothing in its console yet but what the page wrote."""
+
+    def show(text: str) -> Any:
+        path = tmp_path / "shown.html"
+        path.write_text(text, encoding="utf-8")
+        browser.call("Page.navigate", url="about:blank")
+        browser.console.clear()
+        browser.requests.clear()
+        browser.resize(1280, 900)
+        browser.open(path)
+        return browser
+
+    return show

@@ -1,41 +1,89 @@
-"""deploy.report.verdict: the sentences follow from the rows."""
+"""deploy.report.verdict: the answers follow from the rows."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import dataclasses
+from collections.abc import Callable, Sequence
 
 from deploy.report.entries import make_entries
-from deploy.report.verdict import verdict
+from deploy.report.verdict import answers, budget_sentences, most_accurate
 from deploy.results import ResultRow
+from stereo.error_regions import RegionErrors
 
 
-def test_fastest_most_accurate_references_and_cost_of_int8(rows: list[ResultRow]) -> None:
-    first, second = verdict(make_entries(rows))
-    assert first.startswith("On a board: the fastest variant is nano fp32 (openvino bf16) with 60.0 ms per pair")
-    assert (
-        "The most accurate is nano fp32 (openvino f32) at 480x640: EPE 2.00 px averaged over 3 images of pairs" in first
+def told(rows: Sequence[ResultRow], which: int) -> list[str]:
+    return [f"{item.about}: {item.text}" for item in answers(make_entries(rows))[which].sentences]
+
+
+def test_each_board_gets_its_own_answer_for_a_frame_rate(rows: list[ResultRow]) -> None:
+    first, second = told(rows, 0)
+    assert first == (
+        "a board: no variant reaches 30.0 fps (33.3 ms per pair); the fastest is 1 nano fp32 (openvino bf16, 480x640) "
+        "with 60.0 ms (16.7 fps), EPE 2.03 px."
     )
-    assert "teacher fp32 0.60 px" in first
-    assert "1.00 px on 80.0 % of the pixels" in first
-    assert "nano int8 changes EPE by +0.15 px (FP32 2.00 px, INT8 2.15 px) and takes 0.47 times the time" in first
-    assert second.startswith("On another board: the fastest variant is nano fp32")
-    assert "Accuracy was not measured." in second
+    assert second.startswith("another board: the fastest is ")
+    assert second.endswith("with 30.0 ms; accuracy was not measured on all images.")
+
+
+def test_what_fits_and_what_the_next_better_costs(rows: list[ResultRow]) -> None:
+    sentence, _ = budget_sentences(make_entries(rows), 10.0)
+    assert sentence.text == (
+        "at 10.0 fps (100 ms per pair), take 1 nano fp32 (openvino bf16, 480x640) with 60.0 ms (16.7 fps), EPE 2.03 px."
+        " The next better, 3 nano fp32 (openvino f32, 480x640) with 200 ms (5.00 fps), EPE 2.00 px, costs 140 ms more "
+        "for 0.0333 px less."
+    )
+    sentence, _ = budget_sentences(make_entries(rows), 2.0)
+    assert sentence.text.endswith("None is more accurate.")
+
+
+def test_what_int8_costs(rows: list[ResultRow]) -> None:
+    (text,) = told(rows, 1)
+    assert text == (
+        "2 nano int8 (openvino f32, 480x640): 0.47 times the time of FP32; EPE +0.15 px, from 2.00 to 2.15 (95 % "
+        "interval +0.10 to +0.25, 3 images); 1.00 times the file."
+    )
+
+
+def test_where_the_most_accurate_fails(make_row: Callable[..., ResultRow]) -> None:
+    row = make_row(epe=[1.0, 9.0])
+    regions = (RegionErrors("visibility", "occluded", 100, 100, 4.0, 60.0),
+               RegionErrors("visibility", "seen by both cameras", 900, 900, 1.0, 10.0))  # fmt: skip
+    row = dataclasses.replace(row, accuracy=tuple(dataclasses.replace(item, regions=regions) for item in row.accuracy))
+    texts = told([row, make_row("easy", epe=[0.1])], 2)
+    assert texts[0].endswith(
+        "nano fp32 (openvino f32, 480x640): the most accurate, EPE 5.00 px over 2 images of pairs."
+    )
+    assert texts[1:] == [
+        ": 60 % of the occluded pixels are off by more than 2 px, of the rest 10 %; they are 10 % of all.",
+        ": The worst of its 2 images is image 1: EPE 9.00 px, 5.00 px on average.",
+    ]
+
+
+def test_references_stand_beside(rows: list[ResultRow]) -> None:
+    assert "(for reference: teacher fp32 0.600 px, SGBM 1.00 px on 80.0 % of the pixels)" in told(rows, 2)[0]
 
 
 def test_incomplete_averages_do_not_win(make_row: Callable[..., ResultRow]) -> None:
-    rows = [make_row(epe=[1.0, 9.0]), make_row("easy", epe=[0.1])]
-    assert "The most accurate is nano fp32" in verdict(make_entries(rows))[0]
+    best = most_accurate(make_entries([make_row(epe=[1.0, 9.0]), make_row("easy", epe=[0.1])]))
+    assert best is not None
+    assert best.model.variant == "nano fp32"
 
 
 def test_nothing_timed_nothing_scored(make_row: Callable[..., ResultRow]) -> None:
-    (text,) = verdict(make_entries([make_row()]))
-    assert text == "On a board: latency was not measured. Accuracy was not measured."
+    rows = [make_row()]
+    assert told(rows, 0) == []
+    assert told(rows, 2) == [": Accuracy was not measured on all images of a dataset, so there is no telling."]
 
 
 def test_problems_are_named(make_row: Callable[..., ResultRow]) -> None:
-    told = verdict(make_entries([make_row(epe=[1.0], problems=("3 pixels NaN",))]))
-    assert "Read with care: nano fp32 (openvino f32)" in told[-1]
+    (text,) = told([make_row(epe=[1.0], problems=("3 pixels NaN",))], 3)
+    assert text == "1 nano fp32 (openvino f32, 480x640): came with problems, told under their numbers."
 
 
-def test_estimated_is_said(make_row: Callable[..., ResultRow]) -> None:
-    assert "(estimated)" in verdict(make_entries([make_row(p50=5.0, kind="estimated")]))[0]
+def test_estimated_is_said_and_never_beats_a_measurement(make_row: Callable[..., ResultRow]) -> None:
+    rows = [make_row(p50=20.0), make_row(epe=[1.0]), make_row(p50=5.0, kind="estimated")]
+    measured, estimated = told(rows, 0)
+    assert "with 20.0 ms" in measured
+    assert "estimated" not in measured
+    assert "estimated, not measured: at 30.0 fps" in estimated
+    assert "with 5.00 ms" in estimated

@@ -1,0 +1,172 @@
+"""`report B --baseline A`: what became worse beyond noise, variant by variant.
+
+Accuracy is compared image by image (`deploy.report.paired`). Times of two runs are noisy in ways that no run shows by
+itself, so where both runs took turns with FP32 the ratios are compared, which other work on the machine cancels out of;
+else a median counts as slower when nine of ten runs of the baseline were faster.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from deploy.report.entries import Entry, datasets
+from deploy.report.paired import interval_text, paired
+from deploy.report.text import label, number
+from deploy.summary import METRICS
+from stereo.errors import UserError
+
+Judgement = Literal["worse", "better", "same", "not judged"]
+
+JUDGED_METRICS = ("epe_px", "bad2_pct", "d1_pct")
+# Of the baseline's value: what is sure but smaller changes nobody's decision, and floats may differ that much.
+LEAST_ACCURACY_CHANGE, LEAST_TIME_CHANGE, LEAST_MEMORY_CHANGE = 0.01, 0.05, 0.05
+
+
+@dataclass(frozen=True)
+class Check:
+    """One number before and after.
+
+    Args:
+        what: such as "EPE px, pairs".
+        before, after: as text.
+        change: as text, with its interval where there is one.
+    """
+
+    what: str
+    before: str
+    after: str
+    change: str
+    judgement: Judgement
+
+
+@dataclass(frozen=True)
+class Compared:
+    """One variant in both."""
+
+    entry: Entry
+    base: Entry
+    checks: tuple[Check, ...]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Everything that was compared, and the labels of what only one side has."""
+
+    compared: tuple[Compared, ...]
+    gone: tuple[str, ...]
+    added: tuple[str, ...]
+
+    @property
+    def worse(self) -> list[tuple[Compared, Check]]:
+        """The regressions."""
+        return [(item, check) for item in self.compared for check in item.checks if check.judgement == "worse"]
+
+
+def compare(entries: Sequence[Entry], baseline: Sequence[Entry]) -> Comparison:
+    """Compare the entries of two sets of results.
+
+    Raises:
+        UserError: they have nothing in common.
+    """
+    pairs = [(entry, base) for entry in entries if (base := counterpart(entry, baseline, entries)) is not None]
+    if not pairs:
+        raise UserError("no variant of the results is in the baseline under the same runtime, device, power mode, "
+                        "threads and size", where="--baseline", fix="measure both in the same place")  # fmt: skip
+    met, met_bases = {entry.number for entry, _ in pairs}, {base.number for _, base in pairs}
+    return Comparison(
+        tuple(Compared(entry, base, tuple(checks(entry, base))) for entry, base in pairs),
+        gone=tuple(label(base) for base in baseline if base.number not in met_bases),
+        added=tuple(label(entry) for entry in entries if entry.number not in met),
+    )
+
+
+def key(entry: Entry) -> tuple[object, ...]:
+    """What two entries must share to be compared: everything but the weights and the versions."""
+    model, where = entry.model, entry.place
+    return (model.variant, model.precision, model.role, entry.kind, entry.where, where.runtime, where.precision_hint,
+            where.threads, where.height, where.width)  # fmt: skip
+
+
+def counterpart(entry: Entry, baseline: Sequence[Entry], entries: Sequence[Entry]) -> Entry | None:
+    """The entry to compare with: of the same file where names are not unique; None when that is not clear."""
+    alike = [base for base in baseline if key(base) == key(entry)]
+    same_file = [base for base in alike if base.model.sha256 == entry.model.sha256]
+    if len(same_file) == 1:
+        return same_file[0]
+    is_alone = sum(key(other) == key(entry) for other in entries) == 1
+    return alike[0] if len(alike) == 1 and is_alone else None
+
+
+def checks(entry: Entry, base: Entry) -> list[Check]:
+    """Every number that both have."""
+    found = []
+    for dataset in datasets([entry]):
+        if base.accuracy(dataset):
+            found += [accuracy_check(entry, base, dataset, metric) for metric in JUDGED_METRICS]
+    return [*found, *time_checks(entry, base), *memory_checks(entry, base)]
+
+
+def accuracy_check(entry: Entry, base: Entry, dataset: str, metric: str) -> Check:
+    """One metric on one dataset."""
+    ours, theirs = entry.accuracy(dataset), base.accuracy(dataset)
+    undefined = sum(getattr(item, metric) is None for item in ours)
+    interval = paired(ours, theirs, metric)
+    before, after = base.mean(dataset, metric), entry.mean(dataset, metric)
+    texts = [
+        f"{METRICS[metric]}, {dataset}",
+        *("not defined" if mean is None else number(mean) for mean in (before, after)),
+    ]
+    if undefined > sum(getattr(item, metric) is None for item in theirs):
+        count = f"{undefined} image{'s' if undefined > 1 else ''} without any valid output"
+        return Check(texts[0], texts[1], texts[2], count, "worse")
+    if interval is None:
+        return Check(texts[0], texts[1], texts[2], "no image in common", "not judged")
+    change = interval_text(interval, METRICS[metric].split()[-1])
+    if interval.low is None:
+        return Check(texts[0], texts[1], texts[2], change, "not judged")
+    matters = abs(interval.mean) > LEAST_ACCURACY_CHANGE * abs(before or 0.0)
+    judgement: Judgement = "same"
+    if matters and (interval.is_above_zero or interval.is_below_zero):
+        judgement = "worse" if interval.mean > 0 else "better"
+    return Check(texts[0], texts[1], texts[2], change, judgement)
+
+
+def time_checks(entry: Entry, base: Entry) -> list[Check]:
+    """The median, and the ratio to FP32 where both runs took turns with it."""
+    ours, theirs = entry.latency, base.latency
+    if ours is None or theirs is None:
+        return []
+    found = []
+    ratios = (ours.ratio_to_fp32, theirs.ratio_to_fp32)
+    is_fp32 = ours.ratio_to_fp32 == 1 and theirs.ratio_to_fp32 == 1
+    if ratios[0] is not None and ratios[1] is not None and not is_fp32:
+        change = ratios[0] / ratios[1] - 1
+        found.append(Check("time / FP32", f"{ratios[1]:.2f}", f"{ratios[0]:.2f}",
+                           f"{change:+.1%}, in runs that took turns", by_size(change, LEAST_TIME_CHANGE)))  # fmt: skip
+    change = ours.p50_ms / theirs.p50_ms - 1
+    slower, faster = ours.p50_ms > theirs.p90_ms, ours.p90_ms < theirs.p50_ms
+    if found:
+        judgement: Judgement = "not judged"
+        note = "told by the ratio, which other work on the machine does not change"
+    else:
+        judgement = by_size(change, LEAST_TIME_CHANGE) if slower or faster else "same"
+        note = f"p90 was {number(theirs.p90_ms)} ms"
+    found.append(Check("p50 ms", number(theirs.p50_ms), number(ours.p50_ms), f"{change:+.1%}; {note}", judgement))
+    return found
+
+
+def memory_checks(entry: Entry, base: Entry) -> list[Check]:
+    """Peak growth."""
+    if entry.memory is None or base.memory is None or base.memory.peak_over_baseline_mb <= 0:
+        return []
+    after, before = entry.memory.peak_over_baseline_mb, base.memory.peak_over_baseline_mb
+    change = after / before - 1
+    judgement = by_size(change, LEAST_MEMORY_CHANGE)
+    return [Check("memory MB", number(before), number(after), f"{change:+.1%}", judgement)]
+
+
+def by_size(change: float, least: float) -> Judgement:
+    """More is worse."""
+    return "worse" if change > least else "better" if change < -least else "same"
