@@ -6,6 +6,7 @@ import os
 import platform
 from pathlib import Path
 
+from deploy import system_files
 from deploy.clocks import locked, power_mode_name, read_clocks
 from deploy.jetson import find_jetson, is_jetson
 
@@ -89,7 +90,11 @@ def board_notes() -> dict[str, str]:
 
 def memory_mb() -> tuple[float, float] | None:
     """Total and available memory in MB of 10^6 bytes, None where the system does not tell."""
-    facts = {line.split(":")[0]: line.split()[1] for line in _read(Path("/proc/meminfo")).splitlines() if ":" in line}
+    facts = {
+        line.split(":")[0]: line.split()[1]
+        for line in (system_files.read("proc/meminfo") or "").splitlines()
+        if ":" in line
+    }
     if "MemTotal" not in facts or "MemAvailable" not in facts:
         return None
     return int(facts["MemTotal"]) * 1024 / 1e6, int(facts["MemAvailable"]) * 1024 / 1e6

@@ -19,6 +19,7 @@ from deploy.onnx_stereo import INPUTS, OUTPUT, read_stereo_graph
 from deploy.profile_records import Layers, LayerTime
 from deploy.runners.protocol import Floats, Runner, TellsLayerTimes
 from deploy.runners.registry import import_runtime
+from deploy.trtexec import layer_times
 from stereo.errors import UserError
 
 RUNS = 10
@@ -29,6 +30,7 @@ KERNEL = "_kernel_time"
 BLOCKED = "_nchwc"
 # What OpenVINO appends to a convolution whose bias it took apart and put back.
 BIAS_APART = "/WithoutBiases"
+TENSORRT = "tensorrt"
 
 
 def measure_layers(runner: Runner, path: Path, inputs: tuple[Floats, Floats], *, runs: int = RUNS) -> Layers | None:
@@ -47,7 +49,8 @@ def measure_layers(runner: Runner, path: Path, inputs: tuple[Floats, Floats], *,
     profiler = PROFILERS.get(runner.runtime)
     if profiler is None:
         return None
-    return summarise_layers(profiler(runner, path, inputs, runs), runs=runs)
+    times_ms = profiler(runner, path, inputs, runs)
+    return None if times_ms is None else summarise_layers(times_ms, runs=None if runner.runtime == TENSORRT else runs)
 
 
 def summarise_layers(times_ms: Mapping[tuple[str, str], float], *, runs: int | None) -> Layers:
@@ -141,7 +144,15 @@ def openvino_layers(
     return {key: value / runs for key, value in total_ms.items()}
 
 
-PROFILERS: dict[str, Callable[[Runner, Path, tuple[Floats, Floats], int], dict[tuple[str, str], float]]] = {
+def tensorrt_layers(
+    runner: Runner, path: Path, inputs: tuple[Floats, Floats], runs: int
+) -> dict[tuple[str, str], float] | None:
+    """Through trtexec, on inputs and for a time of its own."""
+    return layer_times(path)
+
+
+PROFILERS: dict[str, Callable[[Runner, Path, tuple[Floats, Floats], int], dict[tuple[str, str], float] | None]] = {
     "onnxruntime": onnxruntime_layers,
     "openvino": openvino_layers,
+    TENSORRT: tensorrt_layers,
 }

@@ -9,10 +9,13 @@ import contextlib
 import json
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
 
+from deploy.device import memory_mb
+from deploy.jetson import is_jetson
 from deploy.results import Memory
 from deploy.runners.registry import import_runtime, open_runner
 from stereo.errors import UserError
@@ -22,6 +25,7 @@ STATUS = Path("/proc/self/status")
 CLEAR = Path("/proc/self/clear_refs")
 RUNS = 3
 TIMEOUT_S = 600
+LOOK_EVERY_S = 0.02
 
 
 def measure_memory(
@@ -51,7 +55,8 @@ def measure_memory(
         reason = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
         raise UserError(f"measuring memory failed: {reason}", where=path, fix="--memory false leaves it out")
     answer = json.loads(done.stdout.splitlines()[-1])
-    return Memory(peak_mb=answer["peak_mb"], peak_over_baseline_mb=answer["peak_mb"] - answer["baseline_mb"])
+    over_baseline_mb = answer["peak_mb"] - answer["baseline_mb"]
+    return Memory(peak_mb=answer["peak_mb"], peak_over_baseline_mb=over_baseline_mb, board_mb=answer["board_mb"])
 
 
 def status_mb(key: str) -> float:
@@ -71,10 +76,39 @@ def measure_here(job: str) -> str:
     with contextlib.suppress(OSError):  # a locked-down container: the peak then includes that of importing
         CLEAR.write_text("5")
     baseline_mb = status_mb("VmRSS")
-    runner = open_runner(work.pop("path"), size=(height, width), **work)
-    for _ in range(RUNS):
-        runner.run(left, right)
-    return json.dumps({"baseline_mb": baseline_mb, "peak_mb": status_mb("VmHWM")})
+    with BoardMemory() as board:
+        runner = open_runner(work.pop("path"), size=(height, width), **work)
+        for _ in range(RUNS):
+            runner.run(left, right)
+    return json.dumps({"baseline_mb": baseline_mb, "peak_mb": status_mb("VmHWM"), "board_mb": board.fell_mb})
+
+
+class BoardMemory:
+    """Watch the free memory of a Jetson while a block runs: the GPU shares it, but its part is in no process's size."""
+
+    def __init__(self) -> None:
+        self.fell_mb: float | None = None
+        self._before = memory_mb() if is_jetson() else None
+        self._leave = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+
+    def __enter__(self) -> BoardMemory:
+        if self._before is not None:
+            self._thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._leave.set()
+        if self._before is not None:
+            self._thread.join()
+
+    def _watch(self) -> None:
+        while True:
+            now = memory_mb()
+            if self._before is not None and now is not None:
+                self.fell_mb = max(self.fell_mb or 0.0, self._before[1] - now[1])
+            if self._leave.wait(LOOK_EVERY_S):
+                return
 
 
 if __name__ == "__main__":

@@ -35,11 +35,14 @@ def print_latency(rows: Sequence[ResultRow]) -> None:
             continue
         measured, compute = row.latency, row.latency_without_copies
         ratio = "" if measured.ratio_to_fp32 is None else f"{measured.ratio_to_fp32:.2f}"
-        memory = UNKNOWN if row.memory is None else f"{row.memory.peak_over_baseline_mb:.0f}"
+        used = row.memory
+        memory_mb = None if used is None else used.peak_over_baseline_mb if used.board_mb is None else used.board_mb
         times = [f"{value:.1f}" for value in (measured.p50_ms, measured.p90_ms, measured.p99_ms)]
         without = [number(compute.p50_ms if compute else None)] if bare else []
         where = [row.model.variant, f"{row.place.runtime} {row.place.precision_hint}"]
-        lines.append([*where, *times, *without, f"{measured.pairs_per_s:.1f}", str(measured.n), ratio, memory])
+        lines.append(
+            [*where, *times, *without, f"{measured.pairs_per_s:.1f}", str(measured.n), ratio, number(memory_mb, 0)]
+        )
     compute_head = ["no copies"] if bare else []
     print_table(["variant", "runtime", "p50 ms", "p90", "p99", *compute_head, "pairs/s", "n", "x FP32", "MB"], lines)
 

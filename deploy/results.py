@@ -55,10 +55,13 @@ class Memory:
     Args:
         peak_mb: the largest, interpreter and runtime libraries included.
         peak_over_baseline_mb: how far that is above the same process with the runtime imported and no model loaded.
+        board_mb: how far the free memory of a Jetson fell meanwhile: with the GPU's part, which is no process's own,
+            and whatever else ran; None elsewhere.
     """
 
     peak_mb: float
     peak_over_baseline_mb: float
+    board_mb: float | None = None
 
 
 @dataclass(frozen=True)

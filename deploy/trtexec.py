@@ -1,23 +1,25 @@
-"""The same engine timed by `trtexec`, TensorRT's own program, as a check of our own clock.
+"""The same engine timed by `trtexec`, TensorRT's own program, as a check of our own clock; and its times of layers.
 
 It is run as people run it: 200 ms of warm-up, 3 s, 10 iterations at least, CUDA graph. Its "GPU Compute Time" leaves
-copies out, its "Latency" contains them.
+copies out, its "Latency" contains them. Layers are timed in a run of their own, without a graph, which has no layers.
 https://docs.nvidia.com/deeplearning/tensorrt/latest/reference/command-line-programs.html
 """
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 import shlex
 import subprocess
+import tempfile
 from pathlib import Path
 
 from deploy import system_files
 from deploy.profile_records import CrossCheck
 from deploy.results import Latency
 
-ARGUMENTS = ("--useCudaGraph", "--warmUp=200", "--duration=3", "--iterations=10")
+PACE = ("--warmUp=200", "--duration=3", "--iterations=10")
 TIMEOUT_S = 300
 # How far apart two honest clocks may be before a reader has to know.
 TELL_PCT = 5.0
@@ -34,23 +36,54 @@ def cross_check(path: Path, *, latency: Latency, without_copies: Latency | None)
     Returns:
         None where trtexec is not here, or, with a warning, when it cannot time this engine.
     """
-    program = system_files.find_program("trtexec")
-    if program is None:
+    if system_files.find_program("trtexec") is None:
         return None
-    command = [program, f"--loadEngine={path}", *ARGUMENTS]
+    arguments = (f"--loadEngine={path}", "--useCudaGraph", *PACE)
+    text = run_trtexec(path, *arguments)
+    found = None if text is None else parse_summary(text, command=shlex.join(["trtexec", *arguments]))
+    if text is not None and found is None:
+        log.warning("trtexec did not time %s: %s", path.name, (text.strip().splitlines() or ["it said nothing"])[-1])
+    return None if found is None else compared(found, latency=latency, without_copies=without_copies)
+
+
+def layer_times(path: Path) -> dict[tuple[str, str], float] | None:
+    """Mean milliseconds of each layer of an engine by (name, kind), kinds being empty.
+
+    Returns:
+        None, with a warning, where trtexec is not here or cannot run this engine.
+    """
+    if system_files.find_program("trtexec") is None:
+        log.warning("trtexec is not here: layers of engines are not timed (sudo apt install libnvinfer-bin)")
+        return None
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "layers.json"
+        if run_trtexec(path, f"--loadEngine={path}", *PACE, f"--exportProfile={file}") is None:
+            return None
+        try:
+            content = json.loads(file.read_text(encoding="utf-8"))
+            layers = [layer for layer in content if "averageMs" in layer]
+            return {(str(layer["name"]), ""): float(layer["averageMs"]) for layer in layers}
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            log.warning("trtexec left no times of layers: %s", error)
+            return None
+
+
+def run_trtexec(path: Path, *arguments: str) -> str | None:
+    """What trtexec says about an engine; None, with a warning that has its reason, when it fails."""
+    program = system_files.find_program("trtexec")
+    assert program is not None
     try:
-        done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=TIMEOUT_S,
-                              stdin=subprocess.DEVNULL)  # fmt: skip
+        done = subprocess.run([program, *arguments], capture_output=True, text=True, errors="replace",
+                              timeout=TIMEOUT_S, stdin=subprocess.DEVNULL)  # fmt: skip
     except (OSError, subprocess.TimeoutExpired) as error:
         log.warning("trtexec did not time %s: %s", path.name, error)
         return None
     text = done.stdout + done.stderr
-    found = parse_summary(text, command=shlex.join(["trtexec", *command[1:]]))
-    if done.returncode != 0 or found is None:
-        reasons = [line for line in text.splitlines() if "[E]" in line] or text.strip().splitlines()[-1:]
-        log.warning("trtexec did not time %s: %s", path.name, reasons[0].strip() if reasons else "it said nothing")
-        return None
-    return compared(found, latency=latency, without_copies=without_copies)
+    if done.returncode == 0:
+        return text
+    reasons = [line for line in text.splitlines() if "[E]" in line] or text.strip().splitlines()[-1:]
+    log.warning("trtexec did not time %s: %s", path.name, reasons[0].strip() if reasons else "it said nothing")
+    return None
 
 
 def parse_summary(text: str, *, command: str = "trtexec") -> CrossCheck | None:

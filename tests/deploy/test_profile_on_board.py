@@ -154,6 +154,45 @@ def test_wrong_minutes(network: Path, tmp_path: Path, capsys: pytest.CaptureFixt
     assert "--minutes" in capsys.readouterr().err
 
 
+TRTEXEC = """
+for word; do
+    case "$word" in
+        --exportProfile=*) echo '[{"count": 9}, {"name": "head/Conv", "averageMs": 0.5}]' > "${word#*=}" ;;
+    esac
+done
+echo 'Throughput: 950.0 qps'
+echo 'Latency: min = 1 ms, max = 2 ms, mean = 1.2 ms, median = 1.1 ms'
+echo 'GPU Compute Time: min = 1 ms, max = 2 ms, mean = 1.1 ms, median = 1.0 ms'
+"""
+
+
+def test_an_engine_of_tensorrt_from_build_to_row(
+    board: Any, make_gpu: Callable[..., Any], network: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gpu = make_gpu("10.3", "12.6")
+    board.program("trtexec", TRTEXEC)
+    engine, out = tmp_path / "toy.engine", tmp_path / "results.json"
+    assert main(["build", str(network), "--runtime", "tensorrt", "--out", str(engine)]) == 0
+    words = ["--runs", "4", "--warmup", "1", "--memory", "false", "--layers", "--minutes", "0.01", "--out", str(out)]
+    assert main(["profile", str(engine), *words]) == 0
+    (row,) = read_results(out)
+    assert (row.place.runtime, row.place.power_mode) == ("tensorrt", "25W, clocks locked")
+    assert row.latency is not None
+    assert row.latency_without_copies is not None
+    assert row.latency_without_copies.n == row.latency.n == 4
+    assert row.power is not None
+    assert row.power.mean_w == 12.0
+    assert row.soak is not None
+    assert row.layers is not None
+    assert [(layer.name, layer.mean_ms) for layer in row.layers.layers] == [("head/Conv", 0.5)]
+    assert row.cross_check is not None
+    assert (row.cross_check.gpu_p50_ms, row.cross_check.pairs_per_s) == (1.0, 950.0)
+    expected = 100 * (row.latency_without_copies.p50_ms - 1)
+    assert row.cross_check.difference_pct == pytest.approx(expected, abs=0.01)
+    assert gpu.machine.leaks() == {}
+    assert "copies" in capsys.readouterr().err
+
+
 class EngineRunner:
     """A runner with memory of its own: copying takes longer than computing."""
 
