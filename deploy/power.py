@@ -153,7 +153,7 @@ def thinned(timed: Sequence[tuple[float, Reading]], most: int = SAMPLES) -> tupl
 
 def _sample(times: Sequence[float], readings: Sequence[Reading]) -> Sample:
     return Sample(
-        t_s=round(statistics.fmean(times), 2),
+        t_s=round(statistics.fmean(times), 3),
         power_w=_mean(module_power_w(reading) for reading in readings),
         temperature_c=_mean(reading.hottest_c for reading in readings),
         gpu_temperature_c=_mean(reading.gpu_c for reading in readings),
