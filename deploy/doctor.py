@@ -83,8 +83,8 @@ def doctor(config: DoctorConfig) -> None:
         print_table(("Jetson", ""), [(key, describe(value)) for key, value in board.items()], stderr=False)
     tried = [(item.name, item.version or "missing", "yes" if item.works else "no", item.detail) for item in runtimes]
     print_table(("runtime", "version", "works", "how, or why not"), tried, stderr=False)
-    lines = [(p.name, p.version or "missing", p.extra, p.purpose, p.problem or "works") for p in parts]
-    print_table(("package", "version", "extra", "for", "state"), lines, stderr=False)
+    lines = [(p.name, p.version or "missing", p.purpose, p.problem or "works") for p in parts]
+    print_table(("package", "version", "for", "state"), lines, stderr=False)
 
 
 def board_facts() -> dict[str, object] | None:
