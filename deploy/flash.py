@@ -83,6 +83,9 @@ def flash(config: FlashConfig) -> Path:
     found = session.probe()
     log.info("%s: %s", config.board, describe(found))
     refuse_board(found, bundle, config.runtime)
+    if any(modes):
+        names = session.call("modes", {"words": modes}).outcome["names"]
+        log.info("board: power modes %s can be set, and the one before was put back", ", ".join(names))
     installed = prepare(session, bundle, found, config.runtime)
     measure(session, bundle, installed, config, modes)
     out = Path(config.out)
@@ -130,7 +133,8 @@ def choose(variants: Sequence[Mapping[str, Any]], wanted: str) -> list[Mapping[s
     chosen = []
     for word in words:
         spelled = word.replace("/", " ")
-        named = [each for each in variants if spelled in (each["name"], each["precision"], Path(each["file"]).stem)]
+        named = [each for each in variants if spelled in (each["name"], Path(each["file"]).stem)]
+        named = named or [each for each in variants if spelled == each["precision"]]
         if not named:
             raise UserError(f"the bundle has no variant '{word}'", where="--variants",
                             fix=f"it has {', '.join(each['name'] for each in variants)}")  # fmt: skip
@@ -176,9 +180,9 @@ def prepare(session: Session, bundle: Bundle, found: Mapping[str, Any], runtime:
         "bundle": folder,
         "name": digest([*parts, found["target"], found["python"]]),
         "target": found["target"] if bundle.manifest["targets"] else "",
-        "runtime": runtime,
     }
     python = session.step("install", "install", environment)["python"]
+    session.call("runtime", {"python": python, "runtime": runtime}, show=False)
     models = [f"{folder}/{variant['file']}" for variant in bundle.variants]
     if runtime == "tensorrt":
         models = [build(session, python, folder, variant, bundle, found) for variant in bundle.variants]
@@ -205,7 +209,8 @@ def build(
     file = Path(variant["file"])
     name = digest([graph, found["tensorrt"], found["model"], python])
     engine = f"engines/{name}/{file.parent.name}/{file.stem}.engine"
-    words = ["build", f"{folder}/{variant['file']}", "--runtime", "tensorrt", "--out", engine]
+    words = ["build", f"{folder}/{variant['file']}", "--runtime", "tensorrt", "--out", engine,
+             "--timing-cache", "engines/timing.cache"]  # fmt: skip
     session.verb(f"build {variant['name']}", python, words, makes=[engine])
     return engine
 
@@ -233,8 +238,9 @@ def measure(session: Session, bundle: Bundle, there: Installed, config: FlashCon
 
 def fastest_model(rows: Sequence[ResultRow], models: Sequence[str]) -> str:
     """The model with the least median latency of those that were flashed."""
-    times = {row.model.path: row.latency.p50_ms for row in rows if row.latency is not None}
-    return min(models, key=lambda model: times.get(model, float("inf")))
+    timed = [row for row in rows if row.latency is not None and row.model.path in models]
+    fastest = min(timed, key=lambda row: row.latency.p50_ms if row.latency else 0, default=None)
+    return (fastest.model.path if fastest else None) or models[0]
 
 
 def leave_predict(session: Session, there: Installed, model: str, runtime: str) -> str:

@@ -117,14 +117,17 @@ def fill_wheelhouse(folder: Path, targets: Sequence[Target]) -> dict[str, str]:
     """
     folder.mkdir(parents=True, exist_ok=True)
     locks = {}
-    with progress("wheels", 2 * len(targets), unit="locks") as ticker:
+    with progress("wheels", 3 * len(targets), unit="downloads") as ticker:
         for target in targets:
-            everything = [*base_requirements(), NUMPY, *RUNTIME, *([CUDA[target.name]] if target.name in CUDA else []),
-                          "pip"]  # fmt: skip
+            everything = [*base_requirements(), NUMPY, *RUNTIME]
+            everything += [CUDA[target.name]] if target.name in CUDA else []
             for name, wanted in ((target.name, everything), (f"{target.name}-opencv", [NUMPY, OPENCV])):
                 ticker.advance(0, note=name)
                 locks[f"{name}.txt"] = lock_text(download(target, wanted, folder))
                 ticker.advance(note=name)
+            # In no lock: pip runs from its wheel and is not installed.
+            download(target, ["pip"], folder)
+            ticker.advance(note=target.name)
     return locks
 
 

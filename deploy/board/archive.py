@@ -89,7 +89,7 @@ def members_of(tar: tarfile.TarFile) -> Iterator[tuple[tarfile.TarInfo, dict[str
     seen = set()
     for member in tar:
         refuse_name(member.name)
-        if member.type not in (tarfile.REGTYPE, tarfile.AREGTYPE):
+        if member.type not in (tarfile.REGTYPE, tarfile.AREGTYPE) or member.issparse():
             raise Refusal(f"the archive holds {member.name!r}, which is no plain file but a link, folder or device",
                           fix="do not use it")  # fmt: skip
         if manifest is None:

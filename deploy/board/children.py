@@ -15,6 +15,7 @@ from deploy.board.place import Place, write_whole
 from deploy.board.refusal import Refusal, disk_full
 
 TAIL_LINES = 80
+OUR_ERROR = "stereodistill: error: "
 FULL = ("No space left on device", "Disk quota exceeded", "no space left on the disk")
 END_S = 5.0
 
@@ -144,7 +145,7 @@ def echo(stream: IO[bytes], said: list[str], quiet: bool) -> None:
         text = line.decode(errors="replace")
         said.append(text.strip())
         del said[:-TAIL_LINES]
-        if quiet:
+        if quiet or text.startswith(OUR_ERROR):  # told once, by the PC
             continue
         try:
             sys.stderr.write(text)
@@ -166,5 +167,5 @@ def failure(what: str, code: int, said: Sequence[str], place: Place) -> Refusal:
         return Refusal(f"{what} was killed on the board, most likely for want of memory", where=place.root,
                        fix="close what else runs there, add swap, or take a smaller size")  # fmt: skip
     errors = [line for line in said if "error" in line.lower()] or [line for line in said if line]
-    last = errors[-1] if errors else "it said nothing"
+    last = errors[-1].replace(OUR_ERROR, "", 1) if errors else "it said nothing"
     return Refusal(f"{what} failed on the board ({code}): {last}", where=place.root)

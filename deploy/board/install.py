@@ -28,7 +28,7 @@ def install(place: Place, connection: Connection, arguments: dict[str, Any]) -> 
 
     Args:
         arguments: bundle: its folder below ours; name: of the environment; target: such as aarch64-cp310, "" for a
-            bundle without wheelhouse; runtime: what will run the models.
+            bundle without wheelhouse.
 
     Raises:
         Refusal: a package is missing, or pip failed.
@@ -60,12 +60,24 @@ def install(place: Place, connection: Connection, arguments: dict[str, Any]) -> 
         if problem:
             raise Refusal(f"{package} does not work on the board: {problem}", where=folder,
                           fix="make the bundle with its wheelhouse, for the board's Python")  # fmt: skip
-    runtime = arguments["runtime"]
-    problem = missing(runtime, python, place, connection)
-    if problem:
-        raise Refusal(f"{runtime} does not work on the board: {problem}", where="--runtime", fix=RUNTIME_FIX[runtime])
     shutil.rmtree(place.folder("temporary"), ignore_errors=True)
     return {"python": python, "files": [str(Path("environments") / arguments["name"] / "pyvenv.cfg")]}
+
+
+def require_runtime(place: Place, connection: Connection, arguments: dict[str, Any]) -> dict[str, Any]:
+    """See whether what is to run the models can be imported.
+
+    Args:
+        arguments: python: of the environment; runtime: its package.
+
+    Raises:
+        Refusal: it cannot.
+    """
+    runtime = arguments["runtime"]
+    problem = missing(runtime, arguments["python"], place, connection)
+    if problem:
+        raise Refusal(f"{runtime} does not work on the board: {problem}", where="--runtime", fix=RUNTIME_FIX[runtime])
+    return {}
 
 
 def find_pip(bundle: Path) -> str:

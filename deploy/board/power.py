@@ -13,7 +13,9 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+from deploy.board.children import Connection
 from deploy.board.place import Place, write_whole
 from deploy.board.refusal import Refusal
 
@@ -134,3 +136,19 @@ def in_mode(word: str, place: Place) -> Iterator[str]:
         yield current_mode()[0]
     finally:
         restore_mode(place)
+
+
+def try_modes(place: Place, connection: Connection, arguments: dict[str, Any]) -> dict[str, Any]:
+    """Enter and leave each of some modes, so that one that cannot be had is refused before hours of work.
+
+    Args:
+        arguments: words: the modes.
+
+    Raises:
+        Refusal: see `in_mode`.
+    """
+    names = []
+    for word in arguments["words"]:
+        with in_mode(word, place) as name:
+            names.append(name)
+    return {"names": names}

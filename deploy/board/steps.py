@@ -22,9 +22,9 @@ from typing import Any
 
 from deploy.board.archive import sha256_of, unpack
 from deploy.board.children import Connection, Lost, call
-from deploy.board.install import install
+from deploy.board.install import install, require_runtime
 from deploy.board.place import Place, write_whole
-from deploy.board.power import in_mode, restore_mode
+from deploy.board.power import in_mode, restore_mode, try_modes
 from deploy.board.refusal import Refusal, disk_full, is_disk_full
 
 REFUSED, LOST = 3, 4
@@ -172,9 +172,10 @@ def ready(place: Place, connection: Connection, arguments: dict[str, Any]) -> di
     return {"program": str(place.root / "predict"), "files": ["predict"]}
 
 
-STEPS: dict[str, Callable[[Place, Connection, dict[str, Any]], dict[str, Any]]] = {
-    "take": take, "install": install, "verb": verb, "ready": ready,
-}  # fmt: skip
+Step = Callable[[Place, Connection, dict[str, Any]], dict[str, Any]]
+STEPS: dict[str, Step] = {"take": take, "install": install, "verb": verb, "ready": ready}
+# What has to be asked each time, because the answer may have changed.
+QUESTIONS: dict[str, Step] = {"prepare": prepare, "runtime": require_runtime, "modes": try_modes}
 
 
 def journaled(place: Place, connection: Connection, request: dict[str, Any]) -> tuple[dict[str, Any], bool]:
@@ -200,8 +201,9 @@ def run(request: dict[str, Any], connection: Connection) -> dict[str, Any]:
         restored = restore_mode(place)
         if restored:
             print(f"power mode: returned to {restored}, which an interrupted flash had left", file=sys.stderr)
-        if request["step"] == "prepare":
-            return {"outcome": prepare(place, connection, request["arguments"]), "continued": False}
+        if request["step"] in QUESTIONS:
+            answer = QUESTIONS[request["step"]](place, connection, request["arguments"])
+            return {"outcome": answer, "continued": False}
         outcome, continued = journaled(place, connection, request)
     return {"outcome": outcome, "continued": continued, "seconds": round(time.monotonic() - start, 1)}
 

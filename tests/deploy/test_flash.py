@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
+import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -235,3 +237,155 @@ def test_a_target_is_no_option(target: str) -> None:
 def test_the_bundle_is_whole(bundle_file: Path) -> None:
     manifest = check(str(bundle_file))
     assert [variant["name"] for variant in manifest["variants"]] == ["toy fp32", "toy int8"]
+
+
+TENSORRT = """
+import importlib.util, json, sys, types
+from pathlib import Path
+
+here = Path(__file__).parent / "stand_ins"
+
+def load(name):
+    spec = importlib.util.spec_from_file_location("stand_in_" + name, here / (name + ".py"))
+    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+def table(name):
+    return json.loads((here / (name + ".json")).read_text())
+
+cuda, tensorrt = load("cuda_runtime"), load("tensorrt_module")
+machine = cuda.Machine(integrated=False, name="a GPU that is not there", capability=(8, 6))
+sys.modules["tensorrt"] = tensorrt.make_tensorrt(table("tensorrt-10.3"), "10.3", machine, tensorrt.Workshop())
+sys.modules["cuda"] = types.ModuleType("cuda")
+sys.modules["cuda"].__path__ = []
+sys.modules["cuda.cudart"] = cuda.make_cuda(table("cuda-python-12.6"), machine)
+"""
+
+
+@pytest.fixture
+def tensorrt_there(loopback_board: Any) -> Iterator[Path]:
+    """Stand-ins for TensorRT and CUDA among the board's packages."""
+    packages, tests = loopback_board.folder / "packages", Path(__file__).resolve().parents[1]
+    stand_ins = packages / "stand_ins"
+    stand_ins.mkdir()
+    for source in (*(tests / "deploy" / "stand_ins").glob("*.py"), tests / "golden/tensorrt_api/tensorrt-10.3.json",
+                   tests / "golden/cuda_api/cuda-python-12.6.json"):  # fmt: skip
+        shutil.copy(source, stand_ins)
+    (packages / "tensorrt.py").write_text(TENSORRT)
+    (packages / "cuda").mkdir()
+    (packages / "cuda" / "__init__.py").write_text("import tensorrt\n")
+    yield packages
+    shutil.rmtree(stand_ins)
+    shutil.rmtree(packages / "cuda")
+    (packages / "tensorrt.py").unlink()
+
+
+@pytest.mark.slow
+def test_an_engine_is_built_and_measured_there(
+    loopback_board: Any, session: Session, tensorrt_there: Path, bundle_file: Path, tmp_path: Path
+) -> None:
+    """`--runtime tensorrt` with a stand-in for TensorRT: the engine is built, measured and left for predict."""
+    command = ["flash", str(bundle_file), loopback_board.target, *loopback_board.options, "--variants", "fp32",
+               "--seconds", "0.2", "--out", str(tmp_path / "out")]  # fmt: skip
+    assert main(command) == 0
+    rows = read_results(tmp_path / "out" / "results.json")
+    assert {(row.model.variant, row.place.runtime, row.place.runtime_version) for row in rows} == {
+        ("toy fp32", "tensorrt", "10.3")
+    }
+    record = json.loads((tmp_path / "out" / "flash.json").read_text())
+    assert record["board"]["tensorrt"] == "10.3"
+    assert [step["step"] for step in record["steps"]] == [
+        "copy", "unpack", "install", "build toy fp32", "doctor", "profile", "evaluate", "predict",
+    ]  # fmt: skip
+    program = (loopback_board.directory / "predict").read_text()
+    assert "--runtime tensorrt" in program
+    assert "toy/fp32.engine" in program
+
+
+@pytest.mark.slow
+def test_ctrl_c_puts_the_power_mode_back(
+    loopback_board: Any, session: Session, bundle_file: Path, tmp_path: Path
+) -> None:
+    """Interrupted while it measures in another power mode: the mode is put back at once, and nothing runs on."""
+    mode = loopback_board.folder / "flash" / "temporary" / "mode"
+    loopback_board.program("sudo", '#!/bin/sh\n[ "$1" = -n ] || exit 1\nshift\nexec "$@"\n')
+    loopback_board.program(
+        "nvpmodel",
+        f"#!/bin/sh\n[ $1 = -m ] && echo $2 > {mode} && exit\necho NV Power Mode: mode$(cat {mode}); cat {mode}\n",
+    )
+    subprocess.run(session.board.command(f"mkdir -p {mode.parent}; echo 1 > {mode}"), check=True)
+    command = [sys.executable, "-m", "stereo.cli", "flash", str(bundle_file), loopback_board.target,
+               *loopback_board.options, "--runtime", "onnxruntime", "--power-modes", "2", "--seconds", "60",
+               "--out", str(tmp_path / "out")]  # fmt: skip
+    flash = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    assert flash.stderr is not None
+    said = ""
+    for line in flash.stderr:
+        said += line
+        if "profile in power mode" in line:
+            break
+    while mode.read_text() != "2\n":
+        assert flash.poll() is None, said + flash.stderr.read()
+        time.sleep(0.05)
+    os.killpg(flash.pid, signal.SIGINT)
+    said += flash.communicate()[1]
+    assert flash.returncode == 130, said
+    end = time.monotonic() + 15
+    while mode.read_text() != "1\n" and time.monotonic() < end:
+        time.sleep(0.05)
+    assert mode.read_text() == "1\n"
+    assert "power modes mode2 can be set" in said
+    session.call("prepare", {"sha256": "0" * 64, "size_bytes": 1, "needs_bytes": 0})
+    assert not list(loopback_board.directory.glob("power_mode_before.json"))
+
+
+@pytest.fixture
+def small_disk(loopback_board: Any) -> Iterator[Path]:
+    """A file system of 6 MB on the board."""
+    folder = loopback_board.folder / "small"
+    folder.mkdir()
+    done = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=6m,mode=1777", "tmpfs", str(folder)], capture_output=True
+    )
+    if done.returncode:
+        folder.rmdir()
+        pytest.skip("no permission to mount a small disk")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+    folder.rmdir()
+
+
+@pytest.mark.slow
+def test_a_full_disk_on_the_board(
+    loopback_board: Any, small_disk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One line when it is known before, and one line when it fills up under the copy."""
+    monkeypatch.setattr(board_session, "PAUSES_S", (0.0,))
+    folder = loopback_board.folder
+    board = Board(loopback_board.target, loopback_board.port, folder / "user_key", folder / "known_hosts")
+    session = Session(board, str(small_disk / "flash"))
+    session.probe()
+    archive = tmp_path / "large.bin"
+    archive.write_bytes(os.urandom(1 << 20) * 12)
+    with pytest.raises(
+        UserError, match=r"disk is too full: this bundle takes 1\d\d MB, \d MB are free \(free some space"
+    ):
+        session.send(archive, sha256_file(archive), needs_bytes=0)
+    # As if something else took the space after the question.
+    monkeypatch.setattr(session, "call", lenient(session, 200 << 20))
+    with pytest.raises(UserError, match="disk is too full"):
+        session.send(archive, sha256_file(archive), needs_bytes=0)
+
+
+def lenient(session: Session, size: int) -> Callable[..., Any]:
+    """`session.call` that asks for less space than is needed, the first time."""
+    call, asked = session.call, []
+
+    def first_time_less(step: str, arguments: dict[str, Any], **options: Any) -> Any:
+        asked.append(step)
+        if step == "prepare" and len(asked) == 1:
+            arguments = {**arguments, "needs_bytes": -size}
+        return call(step, arguments, **options)
+
+    return first_time_less

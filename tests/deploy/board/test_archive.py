@@ -92,6 +92,17 @@ def test_links_and_devices(tmp_path: Path, kind: bytes) -> None:
     refused(write(tmp_path / "b.tar", first, *rest), "no plain file")
 
 
+def test_a_sparse_member(tmp_path: Path) -> None:
+    """A few bytes in the archive that unpack to any number of zeros."""
+    info, data = entry("models/hole", b"")
+    info.pax_headers = {"GNU.sparse.map": "0,0", "GNU.sparse.size": "1000000", "GNU.sparse.numblocks": "1"}
+    path = tmp_path / "b.tar"
+    with tarfile.open(path, "w", format=tarfile.PAX_FORMAT) as tar:
+        for each, content in [*whole({**FILES, "models/hole": bytes(1_000_000)})[:-1], (info, data)]:
+            tar.addfile(each, io.BytesIO(content))
+    refused(path, "no plain file")
+
+
 def test_a_file_cannot_be_a_folder_too(tmp_path: Path) -> None:
     first, *rest = whole({"models": b"", "models/x": b"evil"})
     path = write(tmp_path / "b.tar", first, *rest)
