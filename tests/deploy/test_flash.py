@@ -290,11 +290,12 @@ def test_an_engine_is_built_and_measured_there(
                "--seconds", "0.2", "--out", str(tmp_path / "out")]  # fmt: skip
     assert main(command) == 0
     rows = read_results(tmp_path / "out" / "results.json")
-    assert {(row.model.variant, row.place.runtime, row.place.runtime_version) for row in rows} == {
-        ("toy fp32", "tensorrt", "10.3")
-    }
     record = json.loads((tmp_path / "out" / "flash.json").read_text())
-    assert record["board"]["tensorrt"] == "10.3"
+    version = record["board"]["tensorrt"]
+    assert version.startswith("10.3")
+    assert {(row.model.variant, row.place.runtime, row.place.runtime_version) for row in rows} == {
+        ("toy fp32", "tensorrt", version)
+    }
     assert [step["step"] for step in record["steps"]] == [
         "copy", "unpack", "install", "build toy fp32", "doctor", "profile", "evaluate", "predict",
     ]  # fmt: skip
