@@ -5,15 +5,26 @@ Its CPU kernels compute in float32 unless the graph says otherwise, so "f32" is 
 
 from __future__ import annotations
 
+import logging
+import tempfile
 from pathlib import Path
 from typing import Any
 
-from deploy.onnx_stereo import OUTPUT, read_stereo_graph
+import onnx
+
+from deploy.onnx_stereo import OUTPUT, StereoGraph, read_stereo_graph
 from deploy.runners.protocol import Floats, Runner
 from deploy.runners.registry import import_runtime
 from stereo.errors import UserError
 
 PROVIDER = "CPUExecutionProvider"
+# Operators of an optimised graph that do the arithmetic, in floating point and in integers.
+FLOAT_OPERATORS = ("Conv", "FusedConv", "NhwcFusedConv", "ConvTranspose", "MatMul", "FusedMatMul", "Gemm", "FusedGemm")
+INTEGER_OPERATORS = (
+    "QLinearConv", "ConvInteger", "QLinearMatMul", "MatMulInteger", "MatMulIntegerToFloat", "DynamicQuantizeMatMul",
+    "QGemm",
+)  # fmt: skip
+log = logging.getLogger(__name__)
 
 
 class OnnxRuntimeRunner:
@@ -61,12 +72,37 @@ def open_onnxruntime(
         kind for kind in vars(ort.capi.onnxruntime_pybind11_state).values()
         if isinstance(kind, type) and issubclass(kind, Exception)
     )  # fmt: skip
-    try:
-        session = ort.InferenceSession(str(path), options, providers=[PROVIDER])
-    except failures as error:
-        raise UserError(f"onnxruntime {ort.__version__} cannot load it: {error}", where=path) from error
+    facts: dict[str, str] = {}
+    with tempfile.TemporaryDirectory(prefix="stereodistill.") as folder:
+        optimised = Path(folder) / "optimised.onnx"
+        if graph.precision == "int8":
+            options.optimized_model_filepath = str(optimised)
+        try:
+            session = ort.InferenceSession(str(path), options, providers=[PROVIDER])
+        except failures as error:
+            raise UserError(f"onnxruntime {ort.__version__} cannot load it: {error}", where=path) from error
+        if graph.precision == "int8":
+            facts = kernel_facts(optimised, graph)
     if session.get_providers() != [PROVIDER]:
         raise UserError(f"onnxruntime chose {session.get_providers()} instead of {PROVIDER}", where=path)
     return OnnxRuntimeRunner(
-        session, version=ort.__version__, threads=threads, size=graph.size or size, metadata=dict(graph.metadata)
+        session, version=ort.__version__, threads=threads, size=graph.size or size, metadata={**graph.metadata, **facts}
     )
+
+
+def kernel_facts(optimised: Path, graph: StereoGraph) -> dict[str, str]:
+    """How many of the operators that compute became integer ones, as metadata; a graph that fell back to float is told.
+
+    Args:
+        optimised: the graph as onnxruntime runs it.
+        graph: the one it came from.
+    """
+    kinds = [node.op_type for node in onnx.load(optimised, load_external_data=False).graph.node]
+    integer = sum(kind in INTEGER_OPERATORS for kind in kinds)
+    total = integer + sum(kind in FLOAT_OPERATORS for kind in kinds)
+    if not integer:
+        # It has integer convolutions only for those whose output is quantised as well; in this project's graphs the
+        # outputs stay in float for all others who read them.
+        log.warning("onnxruntime computes %s in float: its errors are those of INT8, its times are not (openvino has "
+                    "integer kernels for it)", graph.path)  # fmt: skip
+    return {"runtime.integer_kernels": f"{integer} of {total} convolutions and matrix products"}

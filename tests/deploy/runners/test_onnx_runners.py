@@ -151,6 +151,36 @@ def quantise_convolutions(source: Path, out: Path) -> Path:
     return out
 
 
+def quantise_output(path: Path, out: Path) -> Path:
+    """The graph with the output of its quantised convolution rounded too."""
+    model = onnx.load(path)
+    nodes = list(model.graph.node)
+    index, convolution = next((i, n) for i, n in enumerate(nodes) if n.op_type == "Conv" and n.input[1].endswith("_dq"))
+    name, convolution.output[0] = convolution.output[0], f"{convolution.output[0]}_exact"
+    pair = [
+        helper.make_node("QuantizeLinear", [convolution.output[0], "scale", "zero"], [f"{name}_q"]),
+        helper.make_node("DequantizeLinear", [f"{name}_q", "scale", "zero"], [name]),
+    ]
+    del model.graph.node[:]
+    model.graph.node.extend([*nodes[: index + 1], *pair, *nodes[index + 1 :]])
+    onnx.save(model, out)
+    return out
+
+
+def test_onnxruntime_tells_that_a_quantised_graph_runs_in_float(
+    tmp_path: Path, network: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    count = "runtime.integer_kernels"
+    assert count not in open_runner(network, "onnxruntime").metadata
+    quantised = quantise_convolutions(network, tmp_path / "int8.onnx")
+    assert open_runner(quantised, "onnxruntime").metadata[count] == "0 of 16 convolutions and matrix products"
+    assert "in float" in caplog.text
+    caplog.clear()
+    integer = open_runner(quantise_output(quantised, tmp_path / "integer.onnx"), "onnxruntime")
+    assert integer.metadata[count] == "1 of 16 convolutions and matrix products"
+    assert not caplog.text
+
+
 def test_openvino_counts_integer_kernels(tmp_path: Path, network: Path) -> None:
     pytest.importorskip("openvino")
     count = "runtime.integer_kernels"
