@@ -15,7 +15,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ import onnx
 from calibration.config import ApcForm, CalibrationMethod, QuantizeConfig, Selection
 from calibration.difference import differences_from_fp32
 from calibration.frames import Choice, FrameRecord, choose_frames, describe
+from calibration.input_check import InputFacts, check_inputs
 from calibration.mixed import read_mixed
 from calibration.modelopt_process import check_installed, run_modelopt
 from calibration.modelopt_request import ModeloptRequest
@@ -99,6 +100,7 @@ class Job:
         source_sha256: of its file.
         size: (H, W) of the graphs.
         choice: the calibration frames.
+        inputs: how they compare with what the student was trained on.
         mixed: convolutions that stay in float in mixed.onnx; None makes none.
     """
 
@@ -108,6 +110,7 @@ class Job:
     source_sha256: str
     size: tuple[int, int]
     choice: Choice
+    inputs: InputFacts
     mixed: list[str] | None
 
     @property
@@ -153,7 +156,8 @@ def prepare(config: QuantizeConfig, labels: LabelSet) -> Job:
         choice = repeat_choice(config.calibration, labels)
     else:
         choice = choose_frames(labels, config.frame_count, selection=config.selection, seed=config.seed)
-    return Job(config, labels, student, source, size, choice, mixed)
+    inputs = check_inputs(student, labels, choice.indices, size)
+    return Job(config, labels, student, source, size, choice, inputs, mixed)
 
 
 def refuse_graphs(student: str) -> None:
@@ -226,7 +230,7 @@ def compose_manifest(job: Job, folder: Path, records: list[FrameRecord]) -> dict
             "variants": describe_variants(folder, differences, ("fp32", *job.converted)),
             "precision": describe_precision(folder),
             "mixed": describe_mixed(job, folder),
-            "calibration": {"method": job.config.method, **frames},
+            "calibration": {"method": job.config.method, **frames, "inputs": asdict(job.inputs)},
         },
     )
 
