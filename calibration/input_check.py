@@ -86,7 +86,7 @@ def check_inputs(student: StudentStereo, labels: LabelSet, indices: Sequence[int
                     "standard deviations away, %.2f exchanged): are they BGR?",
                     facts.distance, facts.distance_exchanged)  # fmt: skip
     if facts.eyes_levels - facts.eyes_levels_exchanged > EYES_LEVELS:
-        log.warning("the eyes' mean colours differ by %.1f levels, by %.1f with red and blue of the right one exchanged: "
+        log.warning("the eyes' mean colours differ by %.1f levels, by %.1f with red and blue of the right exchanged: "
                     "is one eye BGR?", facts.eyes_levels, facts.eyes_levels_exchanged)  # fmt: skip
     return facts
 
