@@ -5,6 +5,7 @@ Its CPU kernels compute in float32 unless the graph says otherwise, so "f32" is 
 
 from __future__ import annotations
 
+import functools
 import logging
 import tempfile
 from pathlib import Path
@@ -101,8 +102,16 @@ def kernel_facts(optimised: Path, graph: StereoGraph) -> dict[str, str]:
     integer = sum(kind in INTEGER_OPERATORS for kind in kinds)
     total = integer + sum(kind in FLOAT_OPERATORS for kind in kinds)
     if not integer:
-        # It has integer convolutions only for those whose output is quantised as well; in this project's graphs the
-        # outputs stay in float for all others who read them.
-        log.warning("onnxruntime computes %s in float: its errors are those of INT8, its times are not (openvino has "
-                    "integer kernels for it)", graph.path)  # fmt: skip
+        warn_of_float(graph.path)
     return {"runtime.integer_kernels": f"{integer} of {total} convolutions and matrix products"}
+
+
+@functools.cache  # once for each file: a study opens the same one many times
+def warn_of_float(path: Path) -> None:
+    """Tell that a quantised graph runs in floating point.
+
+    onnxruntime has integer convolutions only for those whose output is quantised as well; in this project's graphs
+    outputs stay in float for all others who read them.
+    """
+    log.warning("onnxruntime computes %s in float: its errors are those of INT8, its times are not (openvino has "
+                "integer kernels for it)", path)  # fmt: skip
