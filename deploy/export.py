@@ -1,7 +1,7 @@
 """A torch module → one ONNX graph that every runtime takes.
 
-Inputs `left`, `right` (1×3×H×W float32, RGB 0–255), output `disparity` (1×1×H×W float32, px). Torch is imported inside
-the function: the rest of `deploy` runs on boards without it.
+Inputs `left`, `right` (N×3×H×W float32, RGB 0–255), output `disparity` (N×1×H×W float32, px), perhaps more outputs.
+Torch is imported inside the function: the rest of `deploy` runs on boards without it.
 """
 
 from __future__ import annotations
@@ -10,13 +10,14 @@ import contextlib
 import io
 import logging
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import onnx
 
 from deploy.node_names import name_nodes
+from deploy.onnx_stereo import OUTPUT
 from stereo.artifacts import atomic_path
 
 if TYPE_CHECKING:
@@ -35,14 +36,18 @@ def export_onnx(
     size: tuple[int, int],
     metadata: Mapping[str, str],
     opset: int = 18,
+    outputs: Sequence[str] = (OUTPUT,),
+    open_batch: bool = False,
 ) -> Path:
-    """Export a stereo network with static shapes.
+    """Export a stereo network; shapes are static but for the number of pairs, which may be left open.
 
     Args:
-        module: takes (left, right), returns disparity; put into evaluation mode.
+        module: takes (left, right), returns its outputs; put into evaluation mode.
         size: (height, width) of the graph.
         metadata: written into the graph, each key prefixed with "stereodistill.".
         opset: ONNX operator set.
+        outputs: names of what the module returns, in its order.
+        open_batch: take any number of pairs at a time instead of one.
 
     Returns: the path written.
     """
@@ -53,20 +58,25 @@ def export_onnx(
     module = module.eval()
     device = next(module.parameters()).device
     # Unlike constants, random images keep shape inference and constant folding from making special cases of zeros.
-    example = 255 * torch.rand(1, 3, height, width, device=device)
+    example = 255 * torch.rand(2 if open_batch else 1, 3, height, width, device=device)
+    # Two is the least number that the exporter takes for a variable one.
+    batch = {0: torch.export.Dim("batch", min=1)} if open_batch else None
     with atomic_path(path) as temporary, quiet_exporter(), torch.inference_mode(False), torch.no_grad():
         torch.onnx.export(
             module,
             (example, example.clone()),
             temporary,
             input_names=["left", "right"],
-            output_names=["disparity"],
+            output_names=list(outputs),
+            dynamic_shapes=[batch, batch] if open_batch else None,
             opset_version=opset,
             dynamo=True,
             external_data=False,
             optimize=True,
         )
         graph = onnx.load(temporary)
+        if open_batch and not graph.graph.input[0].type.tensor_type.shape.dim[0].dim_param:
+            raise RuntimeError("the exporter fixed the number of pairs: something in the network depends on it")
         name_nodes(graph)
         set_metadata(graph, {**metadata, "height": str(height), "width": str(width)})
         onnx.checker.check_model(graph)

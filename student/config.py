@@ -9,6 +9,8 @@ from typing import Literal
 from stereo.options import positional
 
 ApcForm = Literal["conv3d", "conv2d"]
+Convention = Literal["stereodistill", "nvlabs", "isaac_ros"]
+Pixels = Literal["float32", "uint8"]
 
 
 @dataclasses.dataclass
@@ -23,6 +25,10 @@ class ExportConfig:
         iterations: refinement steps of the graph; as trained when left out.
         apc_form: how axial-planar convolutions are spelled: conv3d suits OpenVINO and INT8, conv2d onnxruntime.
         opset: ONNX operator set.
+        io: names of inputs and output. nvlabs: left, right, disp; isaac_ros: left_image, right_image, disparity.
+        pixels: what the inputs take. float32, 1x3xHxW, or uint8, 1xHxWx3, as cameras deliver; both RGB 0 to 255.
+        outputs: what comes out beside the disparity: confidence, disparity_quarter.
+        open_batch: take any number of pairs at a time instead of one.
     """
 
     student: str = positional()
@@ -32,6 +38,10 @@ class ExportConfig:
     iterations: int | None = dataclasses.field(default=None, kw_only=True)
     apc_form: ApcForm = dataclasses.field(default="conv3d", kw_only=True)
     opset: int = dataclasses.field(default=18, kw_only=True)
+    io: Convention = dataclasses.field(default="stereodistill", kw_only=True)
+    pixels: Pixels = dataclasses.field(default="float32", kw_only=True)
+    outputs: list[str] = dataclasses.field(default_factory=list, kw_only=True)
+    open_batch: bool = dataclasses.field(default=False, kw_only=True)
 
 
 @dataclasses.dataclass

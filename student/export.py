@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from deploy.export import export_onnx
+from deploy.io_form import write_in_form
+from deploy.onnx_stereo import OUTPUT
 from stereo.artifacts import sha256_file
 from stereo.errors import UserError
 from stereo.options import parse_size
 from student.checkpoint import find_student, load_student
 from student.config import ApcForm, ExportConfig
+from student.exported import ExportedStudent
 from student.model import SIZE_MULTIPLE, StudentStereo
 
 
@@ -33,16 +37,26 @@ def export_student(
     source_sha256: str,
     apc_form: ApcForm = "conv3d",
     opset: int = 18,
+    extra_outputs: Sequence[str] = (),
+    open_batch: bool = False,
 ) -> Path:
     """Export a loaded student.
 
     Args:
         size: (height, width), multiples of 32.
         source_sha256: of the student file, recorded in the graph.
+        extra_outputs: see `student.exported`.
+        open_batch: take any number of pairs at a time.
     """
-    student.set_apc_form(apc_form)
     metadata = graph_metadata(student, precision="fp32", source_sha256=source_sha256, apc_form=apc_form)
-    return export_onnx(student, path, size=size, metadata=metadata, opset=opset)
+    outputs: tuple[str, ...] = (OUTPUT,)
+    if extra_outputs:
+        student = ExportedStudent(student, extra_outputs)
+        outputs = student.outputs
+    student.set_apc_form(apc_form)
+    return export_onnx(
+        student, path, size=size, metadata=metadata, opset=opset, outputs=outputs, open_batch=open_batch
+    )  # fmt: skip
 
 
 def export(config: ExportConfig) -> Path:
@@ -52,6 +66,9 @@ def export(config: ExportConfig) -> Path:
     size = parse_size(config.size, multiple=SIZE_MULTIPLE)
     path = find_student(config.student)
     student = load_student(path, max_disp=config.max_disp, iterations=config.iterations)
-    return export_student(
-        student, config.out, size=size, source_sha256=sha256_file(path), apc_form=config.apc_form, opset=config.opset
-    )
+    out = export_student(
+        student, config.out, size=size, source_sha256=sha256_file(path), apc_form=config.apc_form, opset=config.opset,
+        extra_outputs=config.outputs, open_batch=config.open_batch,
+    )  # fmt: skip
+    write_in_form(out, convention=config.io, pixels=config.pixels)
+    return out

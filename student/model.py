@@ -84,6 +84,7 @@ class StudentPredictions(NamedTuple):
     sequence: list[torch.Tensor]  # (B, 1, H, W) px each, last is best
     scores: torch.Tensor | None = None  # (B, D, H/8, W/8), what the initial disparity is the expectation of
     features: Features | None = None  # of both eyes in one batch, left first
+    quarter: torch.Tensor | None = None  # (B, 1, H/4, W/4), px of that resolution: what the last of `sequence` enlarges
 
 
 class StudentStereo(nn.Module):
@@ -149,16 +150,18 @@ class StudentStereo(nn.Module):
             every: upsample after every iteration; otherwise only after the last.
         """
         features = self.backbone((torch.cat([left, right]) - self.mean) / self.std)
-        quarter, eighth, sixteenth = (level.chunk(2)[0] for level in features)
+        # Not chunk(2): a graph with any number of pairs can be told that two halves are equal, not find it out.
+        halves = [left.shape[0], right.shape[0]]
+        quarter, eighth, sixteenth = (level.split(halves)[0] for level in features)
         matched_quarter, matched_eighth = self.matching(features)
 
-        volume = self.volume_stem(self.cost_volume(*matched_eighth.chunk(2), planes=self.config.max_disp // 8))
+        volume = self.volume_stem(self.cost_volume(*matched_eighth.split(halves), planes=self.config.max_disp // 8))
         gates = [sixteenth, *[None] * (len(self.config.volume_widths) - 2)]
         volume = self.cost_filter(volume, gates)
         scores = self.classifier(volume).squeeze(1)
         initial = soft_argmin(scores)
 
-        geometry = Geometry(self.lookup_projection(volume), row_correlation(*matched_quarter.chunk(2)))
+        geometry = Geometry(self.lookup_projection(volume), row_correlation(*matched_quarter.split(halves)))
         context = self.context(quarter)
         state = context.state
         disparity = convex_upsample(initial, self.coarse_mask(eighth), scale=2)
@@ -172,4 +175,4 @@ class StudentStereo(nn.Module):
             if every or iteration == self.config.iterations - 1:
                 logits = self.mask(torch.cat([state, quarter], dim=1))
                 sequence.append(convex_upsample(disparity, logits, scale=4))
-        return StudentPredictions(initial, sequence, scores, features)
+        return StudentPredictions(initial, sequence, scores, features, disparity)

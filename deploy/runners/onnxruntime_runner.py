@@ -13,7 +13,7 @@ from typing import Any
 
 import onnx
 
-from deploy.onnx_stereo import OUTPUT, StereoGraph, read_stereo_graph
+from deploy.onnx_stereo import StereoGraph, read_stereo_graph
 from deploy.runners.protocol import Floats, Runner
 from deploy.runners.registry import import_runtime
 from stereo.errors import UserError
@@ -35,14 +35,22 @@ class OnnxRuntimeRunner:
     precision_hint = "f32"
 
     def __init__(
-        self, session: Any, *, version: str, threads: int, size: tuple[int, int] | None, metadata: dict[str, str]
+        self,
+        session: Any,
+        graph: StereoGraph,
+        *,
+        version: str,
+        threads: int,
+        size: tuple[int, int] | None,
+        metadata: dict[str, str],
     ):
         self.runtime_version, self.threads, self.input_size, self.metadata = version, threads, size, metadata
         self._session: Any = session
+        self._graph = graph
 
     def run(self, left: Floats, right: Floats) -> Floats:
         """See `Runner.run`."""
-        (disparity,) = self._session.run([OUTPUT], {"left": left, "right": right})
+        (disparity,) = self._session.run([self._graph.output], self._graph.feed(left, right))
         return disparity
 
     def close(self) -> None:
@@ -87,7 +95,12 @@ def open_onnxruntime(
     if session.get_providers() != [PROVIDER]:
         raise UserError(f"onnxruntime chose {session.get_providers()} instead of {PROVIDER}", where=path)
     return OnnxRuntimeRunner(
-        session, version=ort.__version__, threads=threads, size=graph.size or size, metadata={**graph.metadata, **facts}
+        session,
+        graph,
+        version=ort.__version__,
+        threads=threads,
+        size=graph.size or size,
+        metadata={**graph.metadata, **facts},
     )
 
 

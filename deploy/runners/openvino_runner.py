@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from deploy.device import has_byte_dot_products
-from deploy.onnx_stereo import INPUTS, OUTPUT, read_stereo_graph
+from deploy.onnx_stereo import StereoGraph, read_stereo_graph
 from deploy.runners.protocol import Floats, Runner
 from deploy.runners.registry import import_runtime
 from stereo.errors import UserError
@@ -31,6 +31,7 @@ class OpenVinoRunner:
     def __init__(
         self,
         request: Any,
+        graph: StereoGraph,
         *,
         version: str,
         precision_hint: str,
@@ -41,12 +42,13 @@ class OpenVinoRunner:
         self.runtime_version, self.precision_hint, self.threads = version, precision_hint, threads
         self.input_size, self.metadata = size, metadata
         self._request: Any = request
+        self._graph = graph
 
     def run(self, left: Floats, right: Floats) -> Floats:
         """See `Runner.run`."""
         # The inputs are only read while the request runs; the output is copied out of the request's own memory.
-        self._request.infer({"left": left, "right": right}, share_inputs=True)
-        return self._request.get_tensor(OUTPUT).data.copy()
+        self._request.infer(self._graph.feed(left, right), share_inputs=True)
+        return self._request.get_tensor(self._graph.output).data.copy()
 
     def close(self) -> None:
         """Drop the request and with it the compiled model."""
@@ -72,13 +74,15 @@ def open_openvino(path: Path, *, threads: int, precision_hint: str = "f32", size
         core = ov.Core()
         model = core.read_model(str(path))
         if graph.size is None and size is not None:
-            model.reshape({name: [1, 3, *size] for name in INPUTS})
+            shape = [1, 3, *size] if graph.pixels == "float32" else [1, *size, 3]
+            model.reshape(dict.fromkeys(graph.inputs, shape))
         compiled = core.compile_model(model, DEVICE, wanted)
     except RuntimeError as error:
         raise UserError(f"OpenVINO {ov.__version__} cannot load it: {last_line(error)}", where=path) from error
     check_settings(compiled, wanted, path)
     return OpenVinoRunner(
         compiled.create_infer_request(),
+        graph,
         version=ov.__version__.split("-")[0],
         precision_hint=precision_hint,
         threads=threads,
