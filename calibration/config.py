@@ -6,6 +6,7 @@ import dataclasses
 from pathlib import Path
 from typing import Literal
 
+from deploy.config import Convention, Pixels
 from stereo.options import positional
 
 ApcForm = Literal["conv3d", "conv2d"]
@@ -32,6 +33,7 @@ class QuantizeConfig:
         apc_form: how axial-planar convolutions are spelled: conv3d suits OpenVINO and INT8, conv2d onnxruntime.
         max_disp: disparity range of the graphs in pixels, a multiple of 32; as trained when left out.
         iterations: refinement steps of the graphs; as trained when left out.
+        io, pixels, outputs: see `export`; of all graphs.
     """
 
     student: str = positional()
@@ -47,6 +49,9 @@ class QuantizeConfig:
     apc_form: ApcForm = dataclasses.field(default="conv3d", kw_only=True)
     max_disp: int | None = dataclasses.field(default=None, kw_only=True)
     iterations: int | None = dataclasses.field(default=None, kw_only=True)
+    io: Convention = dataclasses.field(default="stereodistill", kw_only=True)
+    pixels: Pixels = dataclasses.field(default="float32", kw_only=True)
+    outputs: list[str] = dataclasses.field(default_factory=list, kw_only=True)
 
 
 @dataclasses.dataclass

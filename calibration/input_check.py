@@ -114,7 +114,10 @@ def input_facts(student: StudentStereo, frames: Iterable[FittedFrame]) -> InputF
     distances = [float((((moments.mean() - mean) / deviation) ** 2).mean()) for moments in sums]
     spread = float((sums[0].deviation() / deviation).median())
     straight, exchanged = np.mean(eyes, axis=0)
-    return InputFacts(spread, *distances, float(straight), float(exchanged), len(eyes))
+    return InputFacts(
+        spread=spread, distance=distances[0], distance_exchanged=distances[1], eyes_levels=float(straight),
+        eyes_levels_exchanged=float(exchanged), frames=len(eyes),
+    )  # fmt: skip
 
 
 def first_layers(student: StudentStereo) -> tuple[nn.Conv2d, nn.BatchNorm2d]:

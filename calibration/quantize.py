@@ -31,6 +31,7 @@ from calibration.modelopt_request import ModeloptRequest
 from calibration.precision import convolutions_kept_float, nodes_kept_fp32, quantised_nodes
 from calibration.record import RECORD_NAME, check_repeated, compose_record, repeat_choice
 from calibration.variants import CONVERTED, MIXED, ROLES, describe_precision, describe_variants, finish_graph
+from deploy.io_form import write_in_form
 from deploy.models import shipped_students
 from deploy.onnx_stereo import read_stereo_graph
 from stereo.artifacts import MANIFEST_NAME, disk_error, make_manifest, sha256_file, write_json
@@ -40,6 +41,7 @@ from stereo.options import parse_size
 from stereo.progress import clock
 from student.checkpoint import find_student, load_student
 from student.export import export_student, graph_metadata
+from student.exported import check_outputs
 from student.model import SIZE_MULTIPLE, StudentStereo
 
 KIND = "quantised student"
@@ -143,6 +145,7 @@ def prepare(config: QuantizeConfig, labels: LabelSet) -> Job:
         UserError: what is wrong with them.
     """
     refuse_graphs(config.student)
+    check_outputs(config.outputs)
     size = parse_size(config.size, multiple=SIZE_MULTIPLE)
     path = find_student(config.student)
     student = load_student(path, max_disp=config.max_disp, iterations=config.iterations)
@@ -179,8 +182,9 @@ def make_graphs(job: Job, folder: Path) -> list[FrameRecord]:
     """Write all variants into the work folder. Returns the calibration frames as they went in."""
     form = job.config.apc_form
     fp32 = export_student(
-        job.student, folder / "fp32.onnx", size=job.size, source_sha256=job.source_sha256, apc_form=form
-    )
+        job.student, folder / "fp32.onnx", size=job.size, source_sha256=job.source_sha256, apc_form=form,
+        extra_outputs=job.config.outputs,
+    )  # fmt: skip
     model = onnx.load(fp32)
     request = ModeloptRequest(
         fp32=str(fp32),
@@ -201,6 +205,8 @@ def make_graphs(job: Job, folder: Path) -> list[FrameRecord]:
         precision = "int8" if role == MIXED else role
         metadata = graph_metadata(job.student, precision=precision, source_sha256=job.source_sha256, apc_form=form)
         finish_graph(folder / f"{role}.onnx", metadata=metadata, size=job.size)
+    for role in ("fp32", *job.converted):
+        write_in_form(folder / f"{role}.onnx", convention=job.config.io, pixels=job.config.pixels)
     return records
 
 

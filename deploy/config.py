@@ -7,6 +7,10 @@ from typing import Literal
 
 from stereo.options import positional
 
+# Whose names the inputs and the output of a graph have, and what the inputs take: `deploy.io_form`.
+Convention = Literal["stereodistill", "nvlabs", "isaac_ros"]
+Pixels = Literal["float32", "uint8"]
+
 
 @dataclass
 class DoctorConfig:

@@ -1,11 +1,11 @@
 """The names and pixels that other programs expect of a graph, put on after all else is done with it.
 
-    stereodistill   left, right → disparity               this project
-    nvlabs          left, right → disp                    FoundationStereo's and Fast-FoundationStereo's scripts
-    isaac_ros       left_image, right_image → disparity   Isaac ROS
-    uint8           N×H×W×3, what cameras deliver, instead of float32 N×3×H×W: a quarter of the bytes to copy
+stereodistill   left, right → disparity               this project
+nvlabs          left, right → disp                    FoundationStereo's and Fast-FoundationStereo's scripts
+isaac_ros       left_image, right_image → disparity   Isaac ROS
+uint8           N×H×W×3, what cameras deliver, instead of float32 N×3×H×W: a quarter of the bytes to copy
 
-    # N batch, H height, W width
+# N batch, H height, W width
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from pathlib import Path
 import onnx
 from onnx import TensorProto, helper
 
-from deploy.onnx_stereo import CONVENTIONS, INPUTS, OUTPUT, Convention, Pixels
+from deploy.config import Convention, Pixels
+from deploy.onnx_stereo import CONVENTIONS, INPUTS, OUTPUT
 from stereo.artifacts import atomic_path
 
 

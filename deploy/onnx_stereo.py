@@ -12,18 +12,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 import onnx
 from google.protobuf.message import DecodeError
 
+from deploy.config import Convention, Pixels
 from stereo.errors import UserError
 
 INPUTS, OUTPUT = ("left", "right"), "disparity"
-Convention = Literal["stereodistill", "nvlabs", "isaac_ros"]
-Pixels = Literal["float32", "uint8"]
 # Convention → names of the inputs, left first, and of the disparity.
 CONVENTIONS: dict[Convention, tuple[tuple[str, str], str]] = {
     "stereodistill": (INPUTS, OUTPUT),

@@ -6,11 +6,10 @@ import dataclasses
 from pathlib import Path
 from typing import Literal
 
+from deploy.config import Convention, Pixels
 from stereo.options import positional
 
 ApcForm = Literal["conv3d", "conv2d"]
-Convention = Literal["stereodistill", "nvlabs", "isaac_ros"]
-Pixels = Literal["float32", "uint8"]
 
 
 @dataclasses.dataclass

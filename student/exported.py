@@ -1,9 +1,9 @@
 """A student with more outputs than its disparity, for export alone.
 
-    confidence          how far the matching scores support the disparity, 0 to 1
-    disparity_quarter   before the learnt enlargement, at a quarter of the size, for whoever needs less
+confidence          how far the matching scores support the disparity, 0 to 1
+disparity_quarter   before the learnt enlargement, at a quarter of the size, for whoever needs less
 
-    # B batch, D disparity planes, H height, W width
+# B batch, D disparity planes, H height, W width
 """
 
 from __future__ import annotations
@@ -18,6 +18,16 @@ from stereo.errors import UserError
 from student.model import StudentStereo
 
 
+def check_outputs(names: Sequence[str]) -> None:
+    """Refuse an output that does not exist.
+
+    Raises:
+        UserError: with its name.
+    """
+    if unknown := [name for name in names if name not in EXTRA_OUTPUTS]:
+        raise UserError(f"no output '{unknown[0]}'", where="--outputs", fix=f"there are {', '.join(EXTRA_OUTPUTS)}")
+
+
 class ExportedStudent(StudentStereo):
     """The same network with the same module names, whose forward returns several maps.
 
@@ -30,8 +40,7 @@ class ExportedStudent(StudentStereo):
     """
 
     def __init__(self, student: StudentStereo, extra: Sequence[str]) -> None:
-        if unknown := [name for name in extra if name not in EXTRA_OUTPUTS]:
-            raise UserError(f"no output '{unknown[0]}'", where="--outputs", fix=f"there are {', '.join(EXTRA_OUTPUTS)}")
+        check_outputs(extra)
         super().__init__(student.config)
         self.load_state_dict(student.state_dict())
         self.extra = tuple(dict.fromkeys(extra))

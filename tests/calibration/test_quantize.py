@@ -310,6 +310,22 @@ def test_the_verb_repeats_a_calibration_bit_by_bit(variants, label_set, student_
 
 
 @pytest.mark.slow
+def test_all_graphs_in_the_form_of_another_program(variants, label_set, student_file, tmp_path, inputs):
+    out = tmp_path / "formed"
+    words = ["quantize", str(student_file), "--frames", str(label_set), "--out", str(out), "--size", "96x160"]
+    assert main([*words, "--io", "isaac_ros", "--pixels", "uint8", "--outputs", "[confidence]"]) == 0
+    for role in ROLES:
+        model = onnx.load(out / f"{role}.onnx")
+        assert [value.name for value in model.graph.input] == ["left_image", "right_image"]
+        assert [value.name for value in model.graph.output] == ["disparity", "confidence"]
+        assert model.graph.input[0].type.tensor_type.elem_type == TensorProto.UINT8
+        assert model.graph.output[1].type.tensor_type.elem_type == TensorProto.FLOAT
+        # INT8 is calibrated on the same frames; what it computes does not depend on the form.
+        found, wanted = disparity(out / f"{role}.onnx", inputs), disparity(variants / f"{role}.onnx", inputs)
+        assert np.abs(found - wanted).max() < 1e-3
+
+
+@pytest.mark.slow
 def test_entropy_finds_other_ranges(variants, label_set, student_file, tmp_path, inputs):
     out = quantize_student(
         student_file, LabelSet.open(label_set), size=SIZE, out=tmp_path / "entropy", frame_count=4, method="entropy"
