@@ -27,10 +27,10 @@ import onnx
 import torch
 
 from calibration.config import CalibrationMethod
-from calibration.multiply_adds import multiply_adds
 from calibration.quantize import quantize_student
 from calibration.variants import ROLES
 from deploy.measure import Timing, latency, time_rounds
+from deploy.multiply_adds import multiply_adds
 from deploy.runners.registry import import_runtime, open_runner
 from deploy.textured_pair import textured_pair
 from distill.scenes import render_scenes

@@ -27,11 +27,11 @@ from calibration.integer_graph import integer_graph
 from calibration.judge import Judge, Score
 from calibration.mixed import compose_mixed
 from calibration.modelopt_process import check_installed
-from calibration.multiply_adds import multiply_adds
 from calibration.partial import blocks_of, layers_of, quantise_only
 from calibration.precision import convolutions_kept_float, quantised_nodes
 from calibration.quantize import refuse_graphs, work_folder
 from calibration.sensitivity_pictures import bar_chart, markdown
+from deploy.multiply_adds import multiply_adds
 from stereo.artifacts import make_manifest, sha256_bytes, sha256_file, write_bytes, write_json
 from stereo.errors import UserError
 from stereo.label_set import LabelSet

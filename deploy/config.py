@@ -75,6 +75,8 @@ class ProfileConfig:
         minutes: afterwards run each variant for so long without a pause, and show how heat changes its latency. Ctrl-C
             ends it and keeps what was measured.
         power: where power, load and temperature of a Jetson come from; auto is tegrastats there and nothing elsewhere.
+        estimate: BOARD@MODE such as orin-nx-16gb@25W, or several separated by commas: estimate what the models would
+            take there, and run nothing; see docs/estimates.md.
     """
 
     models: list[str] = positional(nargs="+")
@@ -92,6 +94,7 @@ class ProfileConfig:
     layers: bool = field(default=False, kw_only=True)
     minutes: float = field(default=0.0, kw_only=True)
     power: Literal["auto", "tegrastats", "jtop", "off"] = field(default="auto", kw_only=True)
+    estimate: str = field(default="", kw_only=True)
 
 
 @dataclass

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from deploy.config import ProfileConfig
+from deploy.estimate_rows import profile_estimates
 from deploy.measure import Timing, latency, time_rounds
 from deploy.memory import measure_memory
 from deploy.opening import Opened, opened, place_of, requests
@@ -34,6 +35,8 @@ def profile(config: ProfileConfig) -> Path:
         UserError: a model that cannot be opened, a graph of another size than asked for, or a wrong setting.
         KeyboardInterrupt: Ctrl-C; what was measured before is in the results file.
     """
+    if config.estimate:
+        return profile_estimates(config)
     out = Path(config.out)
     timing = Timing(config.runs, config.seconds, config.warmup)
     alone = Alone(config.minutes, config.layers, config.power)

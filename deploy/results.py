@@ -29,23 +29,33 @@ class Latency:
     """Wall-clock time of one pair through one compiled variant, input already in memory, output read back.
 
     Args:
-        p50_ms, p90_ms, p99_ms, mean_ms: over `n` timed runs after `warmup` untimed ones.
+        p50_ms: the median; of an estimated row, the estimate.
+        p90_ms, p99_ms, mean_ms: over `n` timed runs after `warmup` untimed ones; None where nothing ran (estimates).
         ratio_to_fp32: median over the rounds of one interleaved run of time / time of the FP32 variant of the same
             student under the same runtime; None where that variant was not in the run.
+        low_ms, high_ms: of an estimate, its error bar: how far the same model was off on published latencies.
     """
 
     p50_ms: float
-    p90_ms: float
-    p99_ms: float
-    mean_ms: float
+    p90_ms: float | None
+    p99_ms: float | None
+    mean_ms: float | None
     n: int
     warmup: int
     ratio_to_fp32: float | None = None
+    low_ms: float | None = None
+    high_ms: float | None = None
 
     @property
-    def pairs_per_s(self) -> float:
-        """Throughput of one pair after another, nothing overlapped."""
-        return 1e3 / self.mean_ms
+    def pairs_per_s(self) -> float | None:
+        """Throughput of one pair after another, nothing overlapped; None where nothing ran."""
+        return None if self.mean_ms is None else 1e3 / self.mean_ms
+
+    @property
+    def spread_ms(self) -> tuple[float, float]:
+        """From and to: an estimate's error bar, or a measurement's median and p90."""
+        low = self.p50_ms if self.low_ms is None else self.low_ms
+        return low, self.high_ms or self.p90_ms or self.p50_ms
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,10 @@
   const escape = (text) => text.replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
 
   function hover(entry) {
-    const lines = [`<b>${entry.n} ${escape(entry.label)}</b>`,
-      `p50 ${number(entry.p50)} ms, p99 ${number(entry.p99)} ms, n = ${entry.runs}`,
+    const bar = entry.low === null ? "" : ` (${number(entry.low)} to ${number(entry.high)} ms)`;
+    const lines = [`<b>${entry.n} ${escape(entry.label)}</b>`, entry.kind === "estimated"
+      ? `estimated ${number(entry.p50)} ms${bar}`
+      : `p50 ${number(entry.p50)} ms, p99 ${number(entry.p99)} ms, n = ${entry.runs}`,
       `${metricName()} ${number(errorOf(entry))}${escape(entry.accuracy[state.dataset].coverage)}`, entry.kind];
     if (entry.memory !== null) lines.push(`memory ${number(entry.memory)} MB`);
     if (entry.energy !== null) lines.push(`${number(entry.energy)} J per pair`);

@@ -146,13 +146,15 @@ def time_checks(entry: Entry, base: Entry) -> list[Check]:
         found.append(Check("time / FP32", f"{ratios[1]:.2f}", f"{ratios[0]:.2f}",
                            f"{change:+.1%}, in runs that took turns", by_size(change, LEAST_TIME_CHANGE)))  # fmt: skip
     change = ours.p50_ms / theirs.p50_ms - 1
-    slower, faster = ours.p50_ms > theirs.p90_ms, ours.p90_ms < theirs.p50_ms
+    # An estimate comes out the same every time: whatever changed, changed.
+    slower = theirs.p90_ms is None or ours.p50_ms > theirs.p90_ms
+    faster = ours.p90_ms is None or ours.p90_ms < theirs.p50_ms
     if found:
         judgement: Judgement = "not judged"
         note = "told by the ratio, which other work on the machine does not change"
     else:
         judgement = by_size(change, LEAST_TIME_CHANGE) if slower or faster else "same"
-        note = f"p90 was {number(theirs.p90_ms)} ms"
+        note = "both estimated" if theirs.p90_ms is None else f"p90 was {number(theirs.p90_ms)} ms"
     found.append(Check("p50 ms", number(theirs.p50_ms), number(ours.p50_ms), f"{change:+.1%}; {note}", judgement))
     return found
 

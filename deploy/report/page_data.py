@@ -45,6 +45,8 @@ def point(entry: Entry, found: dict[str, list[tuple[str, str]]], known: Sequence
         "runtime": entry.place.runtime,
         "p50": latency and latency.p50_ms,
         "p99": latency and latency.p99_ms,
+        "low": latency and latency.low_ms,
+        "high": latency and latency.high_ms,
         "runs": latency and latency.n,
         "memory": memory and memory.peak_over_baseline_mb,
         "energy": entry.power and entry.power.energy_per_pair_j,

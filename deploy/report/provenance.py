@@ -44,7 +44,8 @@ def measured(row: ResultRow) -> str:
     """What a row brings."""
     parts = []
     if row.latency:
-        parts.append(f"latency ({row.latency.n} runs after {row.latency.warmup} warm-up runs)")
+        runs = f"{row.latency.n} runs after {row.latency.warmup} warm-up runs"
+        parts.append(f"latency ({runs})" if row.kind == "measured" else "an estimate of the latency; nothing was run")
     if row.memory:
         parts.append("memory")
     if row.accuracy:

@@ -57,6 +57,7 @@ def fixed(entry: Entry) -> dict[str, object]:
         "size_bytes": model.size_bytes,
         "p50_ms": latency and latency.p50_ms, "p90_ms": latency and latency.p90_ms,
         "p99_ms": latency and latency.p99_ms, "mean_ms": latency and latency.mean_ms, "n": latency and latency.n,
+        "low_ms": latency and latency.low_ms, "high_ms": latency and latency.high_ms,
         "ratio_to_fp32": entry.ratio and entry.ratio.value,
         "ratio_interleaved": entry.ratio and entry.ratio.interleaved,
         "peak_mb": memory and memory.peak_mb, "peak_over_baseline_mb": memory and memory.peak_over_baseline_mb,

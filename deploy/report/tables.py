@@ -5,12 +5,13 @@ One cell can hold several texts, one for each (dataset, metric) that the reader 
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from deploy.report.entries import Entry
 from deploy.report.text import MB, NOT_MEASURED, UNDEFINED, number, origin, size
-from deploy.results import ImageAccuracy
+from deploy.results import ImageAccuracy, Latency
 from deploy.summary import METRICS, reduction_note
 
 
@@ -56,11 +57,14 @@ def main_line(entry: Entry, found: dict[str, list[tuple[str, str]]], *, with_pow
         with_power: power and energy too, where anything on the page has them.
     """
     latency, memory, where = entry.latency, entry.memory, origin(entry, entry.latency_row)
-    count = f"; n = {latency.n} after {latency.warmup} warm-up runs" if latency else ""
+    count = basis(latency)
     times = [
         plain(f"{name} ms", getattr(latency, f"{name}_ms") if latency else None, where + count)
         for name in ("p50", "p99")
     ]
+    if latency is not None and latency.low_ms is not None:
+        bar = f"{number(latency.p50_ms)} ({number(latency.low_ms)} to {number(latency.high_ms)})"
+        times[0] = dataclasses.replace(times[0], texts={"": bar})
     return Line(
         entry,
         (
@@ -73,6 +77,15 @@ def main_line(entry: Entry, found: dict[str, list[tuple[str, str]]], *, with_pow
             file_cell(entry),
         ),
     )
+
+
+def basis(latency: Latency | None) -> str:
+    """What a latency rests on, to end a sentence with."""
+    if latency is None:
+        return ""
+    if latency.low_ms is None:
+        return f"; n = {latency.n} after {latency.warmup} warm-up runs"
+    return "; nothing was run, in brackets how far such estimates were off elsewhere"
 
 
 def plain(head: str, value: float | None, title: str) -> Cell:
@@ -117,7 +130,7 @@ def ratio_cell(entry: Entry) -> Cell:
     if entry.ratio.interleaved:
         told = "median of the ratios of runs that took turns with the FP32 variant"
         return Cell("time / FP32", {"": f"{value:.2f}"}, told, value=value)
-    told = "quotient of the medians of two separate runs"
+    told = "quotient of two estimates" if entry.kind == "estimated" else "quotient of the medians of two separate runs"
     return Cell("time / FP32", {"": f"~ {value:.2f}"}, told, value=value)
 
 

@@ -3,7 +3,6 @@ import pytest
 import torch
 from onnx import TensorProto, helper
 
-from calibration.multiply_adds import multiply_adds
 from calibration.precision import (
     KEEP_FLOAT,
     KEEP_FP32,
@@ -14,6 +13,7 @@ from calibration.precision import (
     nodes_kept_fp32,
     quantised_nodes,
 )
+from deploy.multiply_adds import multiply_adds
 from student.export import export_student
 from student.presets import build_student
 from student.summary import count_macs

@@ -80,6 +80,28 @@ def test_files_of_version_1_are_read(tmp_path: Path) -> None:
     )
 
 
+def test_an_estimate_has_an_error_bar_and_no_percentiles(tmp_path: Path) -> None:
+    path = tmp_path / "results.json"
+    latency = Latency(10.0, None, None, None, 0, 0, low_ms=4.0, high_ms=20.0)
+    write_results(path, [row(kind="estimated", latency=latency)])
+    (found,) = read_results(path)
+    assert found.latency == latency
+    assert found.latency.spread_ms == (4.0, 20.0)
+    assert found.latency.pairs_per_s is None
+    assert LATENCY.spread_ms == (10.5, 11.0)
+
+
+def test_files_without_error_bars_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "results.json"
+    written = full_row()
+    write_results(path, [written])
+    content = json.loads(path.read_text())
+    for name in ("low_ms", "high_ms"):
+        del content["rows"][0]["latency"][name]
+    path.write_text(json.dumps(content))
+    assert read_results(path) == [written]
+
+
 def test_what_was_not_measured_is_null(tmp_path: Path) -> None:
     path = tmp_path / "results.json"
     write_results(path, [row()])

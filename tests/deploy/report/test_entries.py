@@ -66,6 +66,15 @@ def test_estimates_never_join_measurements(make_row: Callable[..., ResultRow]) -
     assert sorted(entry.kind for entry in entries) == ["estimated", "measured"]
 
 
+def test_variants_are_compared_with_fp32_in_the_same_power_mode(make_row: Callable[..., ResultRow]) -> None:
+    rows = [make_row(p50=10.0, power_mode="25W"), make_row(p50=4.0, power_mode="MAXN"),
+            make_row(precision="int8", p50=2.0, power_mode="MAXN")]  # fmt: skip
+    ratios = {(entry.model.precision, entry.place.power_mode): entry.ratio for entry in make_entries(rows)}
+    ratio = ratios["int8", "MAXN"]
+    assert ratio is not None
+    assert ratio.value == 0.5
+
+
 def test_an_image_evaluated_again_counts_once_with_its_newest_errors(make_row: Callable[..., ResultRow]) -> None:
     first, second = make_row(epe=[4.0, 2.0]), make_row(epe=[1.0], made_at=LATER)
     (entry,) = make_entries([second, first])
