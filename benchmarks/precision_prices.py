@@ -24,9 +24,9 @@ import onnx
 from calibration.frames import choose_frames
 from calibration.integer_graph import integer_graph
 from calibration.judge import Judge
-from calibration.multiply_adds import multiply_adds
 from calibration.partial import quantise_only
 from calibration.precision import KEEP_FLOAT, KEEP_FP32, convolutions_kept_float, nodes_kept_fp32, quantised_nodes
+from deploy.multiply_adds import multiply_adds
 from stereo.benchmarks import load_pairs
 from stereo.label_set import LabelSet
 from stereo.options import parse_size
