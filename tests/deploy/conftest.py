@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import getpass
 import importlib.util
 import json
@@ -286,6 +287,15 @@ def load_stand_in(name: str) -> Any:
     return module
 
 
+def members_of(module: Any) -> dict[str, list[str]]:
+    """Class → its public members; of an enumeration its values."""
+    kinds = {name: kind for name, kind in vars(module).items() if isinstance(kind, type)}
+    return {
+        name: list(getattr(kind, "__members__", None) or (member for member in dir(kind) if member[0] != "_"))
+        for name, kind in kinds.items()
+    }
+
+
 @dataclasses.dataclass
 class FakeGpu:
     """A machine with a GPU that is not there: stand-ins for TensorRT and CUDA are what `import` finds."""
@@ -298,9 +308,14 @@ class FakeGpu:
 def make_gpu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., FakeGpu]:
     """make_gpu(tensorrt="10.3", cuda="12.6", integrated=True, module="p3767-0000", **) → FakeGpu; the last one holds.
 
-    The rest goes to the CUDA stand-in's Machine. `tensorrt` is one of those in tests/golden/tensorrt_api.
+    The rest goes to the CUDA stand-in's Machine. `tensorrt` is one of those in tests/golden/tensorrt_api, or "rtx" for
+    the names of the TensorRT-RTX that is installed.
     """
     cuda_stand_in, tensorrt_stand_in = load_stand_in("cuda_runtime"), load_stand_in("tensorrt_module")
+
+    @functools.cache  # before a stand-in takes its place
+    def rtx_table() -> dict[str, list[str]]:
+        return members_of(pytest.importorskip("tensorrt_rtx_bindings", reason="its names come from the wheel"))
 
     def read(kind: str, name: str) -> Any:
         return json.loads((GOLDEN / f"{kind}_api" / f"{name}.json").read_text())
@@ -317,10 +332,14 @@ def make_gpu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., F
             options = {"name": "NVIDIA RTX A6000", "capability": (8, 6), **options}
         machine = cuda_stand_in.Machine(integrated=integrated, **options)
         workshop = tensorrt_stand_in.Workshop()
-        table = read("tensorrt", f"tensorrt-{tensorrt}")
-        monkeypatch.setitem(
-            sys.modules, "tensorrt", tensorrt_stand_in.make_tensorrt(table, tensorrt, machine, workshop)
-        )
+        if tensorrt == "rtx":
+            table = rtx_table()
+            stand_in = tensorrt_stand_in.make_tensorrt(table, "1.7", machine, workshop)
+            monkeypatch.setitem(sys.modules, "tensorrt_rtx_bindings", stand_in)
+        else:
+            table = read("tensorrt", f"tensorrt-{tensorrt}")
+            stand_in = tensorrt_stand_in.make_tensorrt(table, tensorrt, machine, workshop)
+            monkeypatch.setitem(sys.modules, "tensorrt", stand_in)
         runtime = cuda_stand_in.make_cuda(read("cuda", f"cuda-python-{cuda}"), machine)
         package = types.ModuleType("cuda")
         package.__path__ = []
@@ -331,6 +350,7 @@ def make_gpu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., F
         tree = tmp_path / "root/proc/device-tree"
         tree.mkdir(parents=True, exist_ok=True)
         (tree / "compatible").write_text(f"nvidia,p3768-0000+{module}\0nvidia,tegra234\0" if integrated else "")
+        (tmp_path / "root/proc/meminfo").write_text("MemTotal: 7441408 kB\nMemAvailable: 5000000 kB\n")
         monkeypatch.setattr("deploy.system_files.ROOT", tmp_path / "root")
         return FakeGpu(machine, workshop)
 

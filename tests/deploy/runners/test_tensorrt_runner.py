@@ -16,8 +16,10 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from deploy.config import BuildConfig
+from deploy.config import BuildConfig, Convention, Pixels
 from deploy.engine import build
+from deploy.io_form import put_into_form
+from deploy.layers import measure_layers
 from deploy.models import model_facts
 from deploy.opening import opened, place_of, requests
 from deploy.runners.registry import open_runner
@@ -63,6 +65,25 @@ def test_the_same_disparity_as_the_graph(
     runner.close()
     runner.close()
     assert board.machine.leaks() == {}
+
+
+def test_the_same_runner_on_tensorrt_rtx(
+    tmp_path: Path, network: Path, make_gpu: Callable[..., Any], make_pair: Callable[..., StereoPair]
+) -> None:
+    """Built ahead of time for a compute capability, it runs on any GPU that has it."""
+    board = make_gpu("rtx", "13.5", integrated=False)
+    engine = tmp_path / "toy.engine"
+    build(BuildConfig(str(network), runtime="tensorrt_rtx", out=str(engine)))
+    runner = open_runner(engine)
+    assert (runner.runtime, runner.runtime_version) == ("tensorrt_rtx", "1.7.0.26")
+    pair = make_pair(4)
+    expected = open_runner(network, "onnxruntime").run(*inputs_of(pair))
+    np.testing.assert_array_equal(runner.run(*inputs_of(pair)), expected)
+    runner.close()
+    assert board.machine.leaks() == {}
+    make_gpu("rtx", "13.5", integrated=False, capability=(8, 9), name="NVIDIA L4")
+    with pytest.raises(UserError, match=r"was built for compute capability 8\.6, and this GPU has 8\.9"):
+        open_runner(engine)
 
 
 def test_runner_tells_what_it_is(make_gpu: Callable[..., Any], built: Callable[..., Path]) -> None:
@@ -125,6 +146,21 @@ def test_measuring_without_copies(make_gpu: Callable[..., Any], built: Callable[
     runner.run_without_copies()
     assert board.machine.calls.count("cudaMemcpyAsync") == before
     assert board.machine.calls[-1] == "cudaStreamSynchronize"
+
+
+def test_times_of_layers(make_gpu: Callable[..., Any], built: Callable[..., Path], network: Path) -> None:
+    """By the profiler of a second context, which leaves no trace; named as profile's table takes them."""
+    board = make_gpu("10.3")
+    path = built()
+    runner = open_runner(path)
+    launched = board.machine.calls.count("cudaGraphLaunch")
+    times_ms = measure_layers(runner, path, (np.zeros(1, np.float32), np.zeros(1, np.float32)))
+    assert times_ms is not None
+    assert times_ms.count == len(onnx.load(network).graph.node)
+    assert times_ms.total_ms == pytest.approx(0.5 * times_ms.count)
+    assert board.machine.calls.count("cudaGraphLaunch") == launched
+    runner.close()
+    assert board.machine.leaks() == {}
 
 
 @pytest.mark.parametrize("function", ["cudaMalloc", "cudaHostAlloc", "cudaStreamCreateWithFlags"])
@@ -197,6 +233,29 @@ def test_a_batch_left_open_runs_with_one_pair(
     pair = make_pair(6)
     expected = open_runner(network, "onnxruntime").run(*inputs_of(pair))
     np.testing.assert_array_equal(runner.run(*inputs_of(pair)), expected)
+
+
+@pytest.mark.parametrize("integrated", [True, False])
+@pytest.mark.parametrize(("convention", "pixels"), [("nvlabs", "float32"), ("isaac_ros", "uint8")])
+def test_graphs_in_the_names_and_pixels_of_other_programs(
+    tmp_path: Path, make_gpu: Callable[..., Any], make_pair: Callable[..., StereoPair], built: Callable[..., Path],
+    network: Path, convention: Convention, pixels: Pixels, integrated: bool,
+) -> None:  # fmt: skip
+    """Another output beside the disparity too, which nobody reads here."""
+    model = onnx.load(network)
+    extra = onnx.ValueInfoProto.FromString(model.graph.output[0].SerializeToString())
+    extra.name = "confidence"
+    model.graph.output.append(extra)
+    model.graph.node.append(helper.make_node("Neg", ["disparity"], ["confidence"]))
+    put_into_form(model, convention=convention, pixels=pixels)
+    onnx.save(model, tmp_path / "form.onnx")
+    board = make_gpu("11.4", "13.5", integrated=integrated)
+    runner = open_runner(built(tmp_path / "form.onnx", "form"))
+    pair = make_pair(6)
+    expected = open_runner(network, "onnxruntime").run(*inputs_of(pair))
+    np.testing.assert_array_equal(runner.run(*inputs_of(pair)), expected)
+    runner.close()
+    assert board.machine.leaks() == {}
 
 
 def test_an_engine_of_something_else_is_refused(

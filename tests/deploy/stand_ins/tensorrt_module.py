@@ -112,6 +112,10 @@ def make_tensorrt(table: Table, version: str, machine: Any, workshop: Workshop) 
         def __init__(self) -> None:
             self._ready = True
 
+    class IProfiler:
+        def __init__(self) -> None:
+            self._ready = True
+
     class IHostMemory:
         def __init__(self, data: bytes) -> None:
             self._data = data
@@ -292,6 +296,7 @@ def make_tensorrt(table: Table, version: str, machine: Any, workshop: Workshop) 
     class IExecutionContext:
         def __init__(self, engine: Any) -> None:
             self._engine, self._addresses, self._ran = engine, {}, False
+            self.profiler: Any = None
 
         def set_input_shape(self, name: str, shape: tuple[int, ...]) -> bool:
             return all(own in (-1, size) for own, size in zip(self._engine.get_tensor_shape(name), shape, strict=True))
@@ -307,6 +312,9 @@ def make_tensorrt(table: Table, version: str, machine: Any, workshop: Workshop) 
             if capturing and not self._ran:
                 return False
             self._ran = True
+            if self.profiler is not None:
+                for node in self._engine._model.graph.node:
+                    self.profiler.report_layer_time(node.name or node.output[0], 0.5)
             return machine.put(stream_handle, self._compute)
 
         def _compute(self) -> None:
@@ -366,9 +374,15 @@ def make_tensorrt(table: Table, version: str, machine: Any, workshop: Workshop) 
                 return None
             return ICudaEngine(header, graph)
 
-    classes = (ILogger, IProgressMonitor, IHostMemory, ITensor, INetworkDefinition, IOptimizationProfile, ITimingCache,
-               IBuilderConfig, Builder, ParserError, OnnxParser, EngineInspector, IExecutionContext, ICudaEngine,
-               Runtime)  # fmt: skip
+    if "ComputeCapability" in table:  # TensorRT-RTX, which builds for GPUs that are elsewhere
+        enums["ComputeCapability"] = enum.IntEnum("ComputeCapability", table["ComputeCapability"])
+        IBuilderConfig.num_compute_capabilities = 0  # type: ignore[attr-defined]
+        IBuilderConfig.set_compute_capability = lambda self, capability, index: None  # type: ignore[attr-defined]
+    classes = (
+        ILogger, IProgressMonitor, IProfiler, IHostMemory, ITensor, INetworkDefinition, IOptimizationProfile,
+        ITimingCache, IBuilderConfig, Builder, ParserError, OnnxParser, EngineInspector, IExecutionContext, ICudaEngine,
+        Runtime,
+    )  # fmt: skip
     known = {**enums, **{kind.__name__: strict(kind) for kind in classes}}
 
     class Module(types.ModuleType):

@@ -1,0 +1,74 @@
+"""What a runner takes beyond its runtime's own time, at 480×640 or any graph's size: conversions, copies, calls.
+
+    python benchmarks/runner_overhead.py MODEL.onnx [--runtimes onnxruntime,openvino] [--rounds 40] [--bound 3]
+
+`run` of our runner and the runtime's bare call, on the same session and the same arrays, take turns in one process; the
+overhead is the median of (ours / bare − 1) over the rounds. Exit code 3 when a runtime is beyond the bound.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from deploy.device import device_name
+from deploy.measure import Timing, time_rounds
+from deploy.onnx_stereo import OUTPUT
+from deploy.run_pair import network_inputs, plan_fit
+from deploy.runners.protocol import Floats
+from deploy.runners.registry import open_runner
+from deploy.terminal_table import print_table
+from deploy.textured_pair import textured_pair
+from stereo.progress import progress
+
+
+def bare_call(runner: Any, left: Floats, right: Floats) -> Callable[[], object]:
+    """The runtime's own call on what the runner holds."""
+    if runner.runtime == "onnxruntime":
+        session = runner._session
+        return lambda: session.run([OUTPUT], {"left": left, "right": right})
+    request = runner._request
+    return lambda: request.infer({"left": left, "right": right}, share_inputs=True)
+
+
+def measure(path: Path, runtimes: list[str], rounds: int) -> list[tuple[str, str, np.ndarray, np.ndarray]]:
+    """(runtime, size, ours ms, bare ms) of each runtime."""
+    names, steps = [], []
+    for runtime in runtimes:
+        runner = open_runner(path, runtime)
+        assert runner.input_size is not None, "give a graph of one size"
+        pair = textured_pair(*runner.input_size)
+        left, right = network_inputs(plan_fit(runner, pair.height, pair.width), pair)
+        names.append((runtime, "{}x{}".format(*runner.input_size)))
+        steps += [lambda runner=runner, left=left, right=right: runner.run(left, right), bare_call(runner, left, right)]
+    with progress("timing", rounds, unit="rounds") as ticker:
+        times_ms = time_rounds(steps, Timing(rounds, seconds=float("inf"), warmup=3), ticker=ticker)
+    return [(*name, times_ms[:, 2 * index], times_ms[:, 2 * index + 1]) for index, name in enumerate(names)]
+
+
+def main() -> int:
+    """Measure and print; see the module docstring."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", type=Path)
+    parser.add_argument("--runtimes", default="onnxruntime,openvino")
+    parser.add_argument("--rounds", type=int, default=40)
+    parser.add_argument("--bound", type=float, default=3.0, help="largest overhead in percent")
+    options = parser.parse_args()
+    lines, beyond = [], False
+    for runtime, size, ours_ms, bare_ms in measure(options.model, options.runtimes.split(","), options.rounds):
+        low, overhead, high = 100 * (np.percentile(ours_ms / bare_ms, (25, 50, 75)) - 1)
+        beyond |= overhead > options.bound
+        lines.append([runtime, size, f"{np.median(bare_ms):.1f}", f"{np.median(ours_ms):.1f}", f"{overhead:+.2f}",
+                      f"{low:+.2f} to {high:+.2f}"])  # fmt: skip
+    print(f"{device_name()}, 1 thread, {options.rounds} rounds")
+    print_table(("runtime", "size", "bare ms", "ours ms", "overhead %", "p25 to p75"), lines, stderr=False)
+    return 3 if beyond else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
