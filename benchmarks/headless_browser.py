@@ -49,7 +49,7 @@ class Page:
     _rest: bytes = b""
     _last: int = 0
 
-    def call(self, method: str, *, timeout_s: float = 60.0, **params: Any) -> dict[str, Any]:
+    def call(self, method: str, *, timeout_s: float = 180.0, **params: Any) -> dict[str, Any]:
         """One command, and its answer."""
         self._last += 1
         message: dict[str, Any] = {"id": self._last, "method": method, "params": params}
@@ -94,7 +94,7 @@ class Page:
         self.call("Page.navigate", url=path.resolve().as_uri())
         self.wait("document.documentElement?.dataset.ready === 'yes' && document.readyState === 'complete'")
 
-    def wait(self, condition: str, *, timeout_s: float = 60.0) -> None:
+    def wait(self, condition: str, *, timeout_s: float = 180.0) -> None:
         """Until an expression is true.
 
         Raises:

@@ -2,6 +2,7 @@
 (() => {
   const { data, state, byId, number, metricName, errorOf, latencyOf, here, front } = report;
   const slider = byId("fps"), box = byId("fps-number"), answer = byId("answer");
+  const RATES = [5, 10, 15, 30, 60];
   const LOW = Math.log10(0.5), HIGH = Math.log10(500);
 
   const toSlider = (fps) => Math.round(1000 * (Math.log10(fps) - LOW) / (HIGH - LOW));
@@ -51,15 +52,34 @@
     answer.append(text);
   }
 
+  const rates = RATES.map((fps) => {
+    const button = document.createElement("button");
+    button.type = "button";
+    button.addEventListener("click", () => report.change({ fps }));
+    byId("rates").append(button);
+    return [fps, button];
+  });
+
+  /* A button for each common rate, with the number of its best variant. */
+  function showRates() {
+    const best = front(here(), front(here(), "measured").length ? "measured" : "estimated");
+    for (const [fps, button] of rates) {
+      const within = best.filter((entry) => latencyOf(entry) <= 1000 / fps);
+      button.textContent = `${fps} fps: ${within.length ? within[within.length - 1].n : "none"}`;
+      button.setAttribute("aria-pressed", String(fps === state.fps));
+    }
+  }
+
   function show() {
     const texts = ["measured", "estimated"].map((kind) => [kind, sentence(kind)]).filter(([, text]) => text);
     const words = texts.map(([kind, text]) => (kind === "measured" ? text : `estimated, not measured: ${text}`)).join(" ");
-    const where = data.places.length > 1 ? `${data.places[state.place]}: ` : "";
-    write(words ? where + words : `${where}latency was not measured.`);
-    byId("question").textContent = `Which variant for ${Number(state.fps.toPrecision(3))} fps?`;
+    write(words || "latency was not measured here.");
+    const onBoard = data.places.length > 1 ? ` on ${data.places[state.place]}` : "";
+    byId("question").textContent = `Which variant for ${Number(state.fps.toPrecision(3))} fps${onBoard}?`;
     slider.setAttribute("aria-valuetext", `${Number(state.fps.toPrecision(3))} frames per second`);
     slider.value = String(toSlider(state.fps));
     if (document.activeElement !== box) box.value = String(Number(state.fps.toPrecision(3)));
+    showRates();
     for (const row of document.querySelectorAll("tr.chosen")) row.classList.remove("chosen");
     for (const kind of ["measured", "estimated"]) {
       const within = front(here(), kind).filter((entry) => latencyOf(entry) <= 1000 / state.fps);

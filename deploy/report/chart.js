@@ -5,6 +5,7 @@
   const LOOKS = { fp32: ["#0072b2", "circle"], fp16: ["#009e73", "square"], int8: ["#d55e00", "diamond"],
     mixed: ["#cc79a7", "cross"] };
   const OTHER = ["#56646f", "triangle-up"];
+  const FADED = "59"; /* as the last two digits of a colour: 35 % */
   const INK = "#1f2733", GRID = "#e6e9ee", SOFT = "#5b6470";
   const options = { responsive: true, displaylogo: false, displayModeBar: false };
   const plot = byId("plot");
@@ -34,16 +35,15 @@
     const estimated = entries[0].kind === "estimated";
     const up = entries.map((entry) => Math.max(0, entry.high ?? entry.p99 ?? entry.p50) - entry.p50);
     const down = entries.map((entry) => (entry.low === null || entry.low === undefined ? 0 : entry.p50 - entry.low));
+    const colours = entries.map((entry) => look[0] + (best.has(entry.n) || entry.role === "reference" ? "" : FADED));
     return {
       type: "scatter", mode: "markers+text", name, x: entries.map(latencyOf), y: entries.map(errorOf),
       text: entries.map((entry) => names.get(entry.n)),
       textposition: "top center", textfont: { color: INK, size: 12 },
       hovertext: entries.map(hover), hoverinfo: "text", customdata: entries.map((entry) => entry.n),
       marker: {
-        size: entries.map((entry) => allSizes.get(entry.n)), color: look[0],
-        symbol: look[1] + (estimated ? "-open" : ""),
-        opacity: entries.map((entry) => (best.has(entry.n) || entry.role === "reference" ? 1 : 0.35)),
-        line: { color: estimated ? look[0] : "#ffffff", width: estimated ? 2 : 1.5 },
+        size: entries.map((entry) => allSizes.get(entry.n)), color: colours, symbol: look[1] + (estimated ? "-open" : ""),
+        line: { color: estimated ? colours : "#ffffff", width: estimated ? 2 : 1.5 },
       },
       error_x: state.p99 ? undefined : { type: "data", symmetric: false, array: up, arrayminus: down, color: look[0],
         thickness: 1, width: 3 },
@@ -120,6 +120,8 @@
       groups.set(name, [...(groups.get(name) ?? []), entry]);
     }
     for (const [name, entries] of [...groups].sort((a, b) => (a[0] < b[0] ? -1 : 1))) {
+      /* The legend shows a group as its first point is drawn: one that is not faded, where there is one. */
+      entries.sort((x, y) => best.has(y.n) - best.has(x.n));
       const look = entries[0].role === "reference" ? OTHER : (LOOKS[entries[0].precision] ?? OTHER);
       traces.push(trace(escape(name), look, entries, best, allSizes, names));
     }

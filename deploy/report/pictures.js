@@ -38,7 +38,10 @@
       zoomAt(event.deltaY < 0 ? 1.25 : 0.8, ...shareIn(frame, event));
     }, { passive: false });
     frame.addEventListener("pointerdown", (event) => {
-      if (view.zoom === 1) return;
+      if (view.zoom === 1) {
+        if (frame === stage) dragLine(event);
+        return;
+      }
       event.preventDefault();
       frame.focus();
       frame.setPointerCapture(event.pointerId);
@@ -56,6 +59,19 @@
       else return;
       event.preventDefault();
     });
+  }
+
+  /* Of whole pictures, a drag moves the line instead. */
+  function dragLine(event) {
+    event.preventDefault();
+    stage.setPointerCapture(event.pointerId);
+    const follow = (step) => {
+      line.value = String(100 * shareIn(stage, step)[0]);
+      stage.style.setProperty("--at", `${line.value}%`);
+    };
+    follow(event);
+    stage.addEventListener("pointermove", follow);
+    stage.addEventListener("pointerup", () => stage.removeEventListener("pointermove", follow), { once: true });
   }
 
   /* One variant with what it is to be seen beside: truth, references, its FP32 variant. */

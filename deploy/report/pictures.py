@@ -75,13 +75,11 @@ def scenes(entries: Sequence[Entry], *, everything: bool = False) -> tuple[list[
         UserError: a picture that a results file names is gone.
     """
     wanted, left_out = [], []
-    everyone = len([entry for entry in entries if entry.pictures])
-    entries = [entry for entry in entries if entry.accuracy_from is None]
-    if not everything:
-        entries = pictured(entries)
-        fewer = everyone - len([entry for entry in entries if entry.pictures])
-        if fewer:
-            left_out.append(f"{fewer} variants that others beat in both latency and error")
+    own = [entry for entry in entries if entry.accuracy_from is None and entry.pictures]
+    shown = own if everything else pictured(entries)
+    if len(shown) < len(own):
+        left_out.append(f"{len(own) - len(shown)} variants that others beat in both latency and error")
+    entries = shown
     for dataset, images in datasets(entries).items():
         keys = [(dataset, image) for image in dict.fromkeys(image for image, _ in images)]
         keys = [key for key in keys if any(key in entry.pictures for entry in entries)]
@@ -105,10 +103,13 @@ def pictured(entries: Sequence[Entry]) -> list[Entry]:
     """The entries whose pictures are shown: undominated ones, references, and the FP32 variants of those."""
     chosen = worth_showing(entries, datasets(entries))
     bases = {base.number for entry in entries if entry.number in chosen and (base := fp32_of(entry, entries))}
-    found = [entry for entry in entries if entry.number in chosen | bases and entry.pictures]
+    # An estimate that no other beats shows what its file did where it ran.
+    lent = [entry.accuracy_rows for entry in entries if entry.number in chosen and entry.accuracy_from]
+    own = [entry for entry in entries if entry.accuracy_from is None and entry.pictures]
+    found = [entry for entry in own if entry.number in chosen | bases or entry.accuracy_rows in lent]
     found.sort(key=lambda entry: (entry.model.role != "reference", entry.number not in bases, entry.latency is None))
     kept = {entry.number for entry in found[:MOST_ENTRIES]}
-    return [entry for entry in entries if entry.number in kept]
+    return [entry for entry in own if entry.number in kept]
 
 
 def encode_all(pictures: Mapping[str, Image], *, budget: int | None = BUDGET_BYTES) -> dict[str, bytes]:

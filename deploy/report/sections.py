@@ -6,10 +6,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from deploy.profile_records import Interval, Layers, Sample
+from deploy.report.bootstrap import Interval as MeanInterval
 from deploy.report.choice import worth_showing
 from deploy.report.entries import Entry, datasets, fp32_of
 from deploy.report.failures import pooled
-from deploy.report.paired import range_text, signed
+from deploy.report.paired import signed
 from deploy.report.precision_cost import costs
 from deploy.report.provenance import facts, sources
 from deploy.report.svg import Series, difference_histogram, over_time
@@ -207,7 +208,7 @@ def cost_lines(entries: Sequence[Entry], dataset: str) -> list[tuple[Entry, Entr
                 cells.append(Cell(head, {"": NOT_MEASURED}, "", missing=True))
                 continue
             before, after = (number(one.mean(dataset, metric)) for one in (cost.base, cost.entry))
-            cells.append(Cell(head, {"": signed(interval.mean)}, f"{before} → {after}", note=range_text(interval)))
+            cells.append(Cell(head, {"": signed(interval.mean)}, f"{before} → {after}", note=small_range(interval)))
         separate = cost.entry.ratio is not None and not cost.entry.ratio.interleaved
         time = NOT_MEASURED if cost.time is None else f"{'~ ' if separate else ''}{cost.time:.2f}"
         cells.append(Cell("time / FP32", {"": time}, "", missing=cost.time is None))
@@ -219,6 +220,13 @@ def cost_lines(entries: Sequence[Entry], dataset: str) -> list[tuple[Entry, Entr
         cells.append(Cell("disparity moved by", {"": text}, title, missing=moved is None))
         lines.append((cost.entry, cost.base, cells))
     return lines
+
+
+def small_range(interval: MeanInterval) -> str:
+    """The interval in small print; how many images it is of stands above the table."""
+    if interval.low is None or interval.high is None:
+        return "too few images for an interval"
+    return f"{signed(interval.low)} to {signed(interval.high)}"
 
 
 @dataclass(frozen=True)

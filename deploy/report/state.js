@@ -58,6 +58,7 @@ const report = (() => {
   }
   byId("place").addEventListener("change", (event) => change({ place: event.target.selectedIndex }));
   byId("dataset")?.addEventListener("change", (event) => change({ dataset: event.target.selectedIndex }));
+  byId("place").parentElement.hidden = data.places.length < 2;
   window.addEventListener("hashchange", openTarget);
   openTarget();
   listeners.push(showOptions);

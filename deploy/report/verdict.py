@@ -49,8 +49,10 @@ def answers(entries: Sequence[Entry]) -> list[Answer]:
     ]
     broken = [entry for entry in entries if entry.problems]
     if broken:
-        names = ", ".join(f"{entry.number} {label(entry)}" for entry in broken)
-        found.append(Answer("What to read with care?", [Told(names, "came with problems, told under their numbers.")]))
+        named = ", ".join(f"{entry.number} {label(entry)}" for entry in broken[:MOST_TOLD])
+        more = f" and {len(broken) - MOST_TOLD} more" if len(broken) > MOST_TOLD else ""
+        told = Told(f"{named}{more}", "came with problems, told under their numbers.")
+        found.append(Answer("What to read with care?", [told]))
     return found
 
 

@@ -91,11 +91,19 @@ def test_the_budget_slider_names_the_best_as_the_report_does(tab: Any, all_rows:
     for fps in (30.0, 10.0, 2.0):
         set_value(tab, "fps-number", fps)
         expected = next(item.text for item in budget_sentences(entries, fps) if item.about == where)
-        assert answer(tab) == f"{where}: {expected}"
-    assert "Which variant for 2 fps?" in tab.run("document.getElementById('question').textContent")
+        assert answer(tab) == expected
+    assert "Which variant for 2 fps on a board?" in tab.run("document.getElementById('question').textContent")
     chosen = tab.run("[...document.querySelectorAll('tr.chosen')].map((row) => +row.dataset.n)")
     best = next(entry for entry in entries if f"take {entry.number} " in answer(tab))
     assert chosen == [best.number]
+
+
+def test_common_rates_are_a_click_away(tab: Any) -> None:
+    texts = tab.run("[...document.querySelectorAll('#rates button')].map((it) => it.textContent)")
+    assert texts[:2] == ["5 fps: 5", "10 fps: 2"]
+    assert texts[-1] == "60 fps: none"
+    tab.run("document.querySelector('#rates button').click()")
+    assert answer(tab).startswith("at 5.00 fps (200 ms per pair), take 5 nano fp32 (openvino f32, 480x640)")
 
 
 def test_the_slider_works_from_the_keyboard(tab: Any) -> None:
@@ -128,7 +136,7 @@ def test_metric_and_dataset_switch_chart_and_table(tab: Any) -> None:
 
 def test_dominated_points_are_faded(tab: Any) -> None:
     faded = tab.run("document.getElementById('plot').data.filter((t) => t.marker)"
-                    ".flatMap((t) => t.customdata.filter((n, i) => t.marker.opacity[i] < 1))")  # fmt: skip
+                    ".flatMap((t) => t.customdata.filter((n, i) => t.marker.color[i].endsWith('59')))")  # fmt: skip
     names = {row: tab.run(f"document.getElementById('row-{row}').textContent") for row in faded}
     assert names
     assert all("int8" in text for text in names.values())
@@ -230,3 +238,19 @@ def test_every_control_has_a_name_and_ids_are_unique(tab: Any) -> None:
     assert tab.run("[...document.querySelectorAll('img[src]')].filter((i) => !i.alt).length") == 0
     ids = tab.run("[...document.querySelectorAll('main [id]')].filter((it) => !it.closest('#plot')).map((it) => it.id)")
     assert len(ids) == len(set(ids))
+
+
+def test_rows_without_latency_or_without_truth_have_their_place(
+    open_page: Callable[[str], Any], make_row: Callable[..., ResultRow]
+) -> None:
+    """One variant that was only timed; then one that was only evaluated, on one image."""
+    shown = open_page(page("T", make_entries([make_row(p50=20.0)])))
+    assert shown.run("document.getElementById('answer').textContent") == (
+        "the fastest is 1 nano fp32 (openvino f32, 480x640) with 20.0 ms; accuracy was not measured on all images."
+    )
+    assert shown_rows(shown) == [1]
+    shown = open_page(page("T", make_entries([make_row(epe=[1.5])])))
+    assert shown.run("document.getElementById('answer').textContent") == "latency was not measured here."
+    assert "latency not measured" in shown.run("document.getElementById('left-out').textContent")
+    assert shown_rows(shown) == [1]
+    assert (shown.console, shown.requests) == ([], [])
