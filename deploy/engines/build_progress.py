@@ -7,6 +7,7 @@ https://docs.nvidia.com/deeplearning/tensorrt/latest/_static/python-api/infer/Co
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from stereo.progress import Ticker
 PERCENT = 100
 # How often the waiting main thread wakes, which is when Python sees Ctrl-C.
 WAKE_EVERY_S = 0.1
+log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -80,7 +82,8 @@ class BuildProgress:
         return min((phase.done + below) / phase.steps, 1.0)
 
     def _show(self, name: str) -> None:
-        self._advance(self.fraction(), name)
+        if not self.cancelled.is_set():  # TensorRT finishes its open phases then
+            self._advance(self.fraction(), name)
 
     def _advance(self, fraction: float, note: str) -> None:
         percent = int(PERCENT * fraction) - self._ticker.done
@@ -118,23 +121,37 @@ def run_interruptibly(work: Callable[[], Any], cancelled: threading.Event) -> An
     """
     results: list[Any] = []
     failures: list[BaseException] = []
+    # Python 3.10 and 3.11 take a thread for dead whose join was interrupted, so an event tells when it has ended.
+    ended = threading.Event()
 
     def run() -> None:
         try:
             results.append(work())
         except BaseException as error:
             failures.append(error)
+        finally:
+            ended.set()
 
     thread = threading.Thread(target=run, name="build", daemon=True)
     try:
         thread.start()
-        while thread.is_alive():
-            thread.join(WAKE_EVERY_S)
+        while not ended.wait(WAKE_EVERY_S):
+            pass
     except KeyboardInterrupt:
         cancelled.set()
-        if thread.ident is not None:
-            thread.join()
+        wait_for_end(thread, ended)
         raise
     if failures:
         raise failures[0]
     return results[0]
+
+
+def wait_for_end(thread: threading.Thread, ended: threading.Event) -> None:
+    """Until a thread has ended, if it ever began; leaving it alone in foreign code would end in a crash."""
+    while True:
+        try:
+            while not ended.wait(WAKE_EVERY_S) and thread.ident is not None:
+                pass
+            return
+        except KeyboardInterrupt:
+            log.warning("the build ends at TensorRT's next step")

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import _thread
+import os
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -15,6 +18,8 @@ from deploy.config import BuildConfig
 from deploy.engine import build
 from deploy.engines.build_progress import PERCENT, BuildProgress, run_interruptibly
 from stereo.progress import Ticker
+
+ROOT = Path(__file__).resolve().parents[3]
 
 
 @pytest.fixture
@@ -78,6 +83,29 @@ def test_interrupted_work_is_told_and_waited_for() -> None:
     with pytest.raises(KeyboardInterrupt):
         run_interruptibly(work, cancelled)
     assert ended
+
+
+def test_a_real_ctrl_c_waits_until_the_work_has_ended() -> None:
+    """Twice, from an impatient user; in a process of its own, because a signal is the whole process's."""
+    program = """
+import os, signal, threading, time
+from deploy.engines.build_progress import run_interruptibly
+cancelled = threading.Event()
+def work():
+    time.sleep(0.3)
+    for _ in range(2):
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.3)
+    print("told" if cancelled.is_set() else "not told", flush=True)
+signal.signal(signal.SIGINT, signal.default_int_handler)
+try:
+    run_interruptibly(work, cancelled)
+except KeyboardInterrupt:
+    print("ended")
+"""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environment)
+    assert done.stdout == "told\nended\n", done.stderr
 
 
 def test_results_and_errors_come_back() -> None:
