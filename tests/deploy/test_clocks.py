@@ -34,6 +34,8 @@ def test_what_jetson_clocks_shows() -> None:
     assert [clock.locked for clock in shown_clocks(held.replace("Override=0", "Override=1"))] == [True, True, True]
     no_override = held.replace(" FreqOverride=0", "")
     assert [clock.locked for clock in shown_clocks(no_override)] == [True, False, True]
+    fastest = no_override.replace("CurrentFreq=2133000000", "CurrentFreq=3199000000")
+    assert [clock.locked for clock in shown_clocks(fastest)] == [True, True, True]
 
 
 def test_nothing_shown() -> None:
