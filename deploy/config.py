@@ -58,7 +58,7 @@ class ProfileConfig:
     """Options of `stereodistill profile`.
 
     Args:
-        models: shipped students' names, .onnx or .safetensors files, or folders of .onnx files.
+        models: shipped students' names, .onnx, .engine or .safetensors files, or folders of .onnx files.
         out: the results file; rows are added to one that exists.
         size: HEIGHTxWIDTH for models that take any; a graph exported for another size is refused. Empty takes each
             graph's own.

@@ -19,18 +19,17 @@ from deploy.onnx_stereo import INPUTS, OUTPUT, read_stereo_graph
 from deploy.profile_records import Layers, LayerTime
 from deploy.runners.protocol import Floats, Runner, TellsLayerTimes
 from deploy.runners.registry import import_runtime
-from deploy.trtexec import layer_times
 from stereo.errors import UserError
 
 RUNS = 10
 WARMUP = 2
 MOST = 50
 KERNEL = "_kernel_time"
+MODULE = re.compile(r"([A-Za-z_]\w*)(?:\.\w+)*/")
 # What onnxruntime appends to an output's name to call the node that it computes in blocks of channels.
 BLOCKED = "_nchwc"
 # What OpenVINO appends to a convolution whose bias it took apart and put back.
 BIAS_APART = "/WithoutBiases"
-TENSORRT = "tensorrt"
 
 
 def measure_layers(runner: Runner, path: Path, inputs: tuple[Floats, Floats], *, runs: int = RUNS) -> Layers | None:
@@ -49,8 +48,7 @@ def measure_layers(runner: Runner, path: Path, inputs: tuple[Floats, Floats], *,
     profiler = PROFILERS.get(runner.runtime)
     if profiler is None:
         return None
-    times_ms = profiler(runner, path, inputs, runs)
-    return None if times_ms is None else summarise_layers(times_ms, runs=None if runner.runtime == TENSORRT else runs)
+    return summarise_layers(profiler(runner, path, inputs, runs), runs=runs)
 
 
 def summarise_layers(times_ms: Mapping[tuple[str, str], float], *, runs: int | None) -> Layers:
@@ -69,8 +67,12 @@ def summarise_layers(times_ms: Mapping[tuple[str, str], float], *, runs: int | N
 
 
 def part_of(name: str) -> str:
-    """The outermost module of a node named after its module; "other" for a name that a runtime made up."""
-    return re.split(r"[./]", name)[0] if "/" in name else "other"
+    """The outermost module of the first node that a layer's name tells; "other" for a name that a runtime made up.
+
+    Layers of fused nodes are called "backbone.0/Conv + backbone.0/Relu" or "PWN(backbone.0/Sigmoid)".
+    """
+    match = MODULE.search(name)
+    return match[1] if match else "other"
 
 
 def onnxruntime_layers(
@@ -144,15 +146,7 @@ def openvino_layers(
     return {key: value / runs for key, value in total_ms.items()}
 
 
-def tensorrt_layers(
-    runner: Runner, path: Path, inputs: tuple[Floats, Floats], runs: int
-) -> dict[tuple[str, str], float] | None:
-    """Through trtexec, on inputs and for a time of its own."""
-    return layer_times(path)
-
-
-PROFILERS: dict[str, Callable[[Runner, Path, tuple[Floats, Floats], int], dict[tuple[str, str], float] | None]] = {
+PROFILERS: dict[str, Callable[[Runner, Path, tuple[Floats, Floats], int], dict[tuple[str, str], float]]] = {
     "onnxruntime": onnxruntime_layers,
     "openvino": openvino_layers,
-    TENSORRT: tensorrt_layers,
 }

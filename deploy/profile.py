@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -26,6 +27,8 @@ from deploy.textured_pair import textured_pair
 from stereo.errors import UserError
 from stereo.pair import StereoPair, read_image
 from stereo.progress import progress
+
+log = logging.getLogger(__name__)
 
 
 def profile(config: ProfileConfig) -> Path:
@@ -52,6 +55,9 @@ def profile(config: ProfileConfig) -> Path:
         items = [stack.enter_context(opened(job, fixed_size=True)) for job in jobs]
         sizes = [run_size(item) for item in items]
         pairs = [given or textured_pair(*size) for size in sizes]
+        if config.minutes:
+            log.info("soak runs: %d × %g minutes, after the timing; Ctrl-C keeps what was measured", len(items),
+                     config.minutes)  # fmt: skip
         rows = profile_together([(item.runner, item.model) for item in items], pairs, timing=timing)
         update_results(out, rows)
         for index, (item, pair) in enumerate(zip(items, pairs, strict=True)):

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from deploy.board_feeds import Feed, choose_feed
 from deploy.clocks import Clock, locked, read_clocks
-from deploy.layers import TENSORRT, measure_layers
+from deploy.layers import measure_layers
 from deploy.opening import Opened
 from deploy.power import PowerRecorder, measure_idle, summarise
 from deploy.profile_records import Power
@@ -28,6 +28,7 @@ from stereo.progress import progress
 # Without a soak run: long enough for forty readings of power.
 POWER_S = 10.0
 IDLE_S = 3.0
+TENSORRT = "tensorrt"
 log = logging.getLogger(__name__)
 
 

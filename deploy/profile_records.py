@@ -122,7 +122,7 @@ class Layers:
     Args:
         total_ms: sum over all layers; profiling slows a run, so this is not the latency.
         count: of all layers that took time.
-        runs: that the means were taken over; None when the runtime profiles one run by itself.
+        runs: that the means were taken over; None when the runner chooses that itself.
         layers: the slowest, at most 50, slowest first.
         parts: all layers summed by the outermost module that their names tell, slowest first; kind is empty.
     """

@@ -1,25 +1,23 @@
-"""The same engine timed by `trtexec`, TensorRT's own program, as a check of our own clock; and its times of layers.
+"""The same engine timed by `trtexec`, TensorRT's own program, as a check of our own clock.
 
 It is run as people run it: 200 ms of warm-up, 3 s, 10 iterations at least, CUDA graph. Its "GPU Compute Time" leaves
-copies out, its "Latency" contains them. Layers are timed in a run of their own, without a graph, which has no layers.
+copies out, its "Latency" contains them.
 https://docs.nvidia.com/deeplearning/tensorrt/latest/reference/command-line-programs.html
 """
 
 from __future__ import annotations
 
-import json
 import logging
 import re
 import shlex
 import subprocess
-import tempfile
 from pathlib import Path
 
 from deploy import system_files
 from deploy.profile_records import CrossCheck
 from deploy.results import Latency
 
-PACE = ("--warmUp=200", "--duration=3", "--iterations=10")
+ARGUMENTS = ("--useCudaGraph", "--warmUp=200", "--duration=3", "--iterations=10")
 TIMEOUT_S = 300
 # How far apart two honest clocks may be before a reader has to know.
 TELL_PCT = 5.0
@@ -38,34 +36,12 @@ def cross_check(path: Path, *, latency: Latency, without_copies: Latency | None)
     """
     if system_files.find_program("trtexec") is None:
         return None
-    arguments = (f"--loadEngine={path}", "--useCudaGraph", *PACE)
+    arguments = (f"--loadEngine={path}", *ARGUMENTS)
     text = run_trtexec(path, *arguments)
     found = None if text is None else parse_summary(text, command=shlex.join(["trtexec", *arguments]))
     if text is not None and found is None:
         log.warning("trtexec did not time %s: %s", path.name, (text.strip().splitlines() or ["it said nothing"])[-1])
     return None if found is None else compared(found, latency=latency, without_copies=without_copies)
-
-
-def layer_times(path: Path) -> dict[tuple[str, str], float] | None:
-    """Mean milliseconds of each layer of an engine by (name, kind), kinds being empty.
-
-    Returns:
-        None, with a warning, where trtexec is not here or cannot run this engine.
-    """
-    if system_files.find_program("trtexec") is None:
-        log.warning("trtexec is not here: layers of engines are not timed (sudo apt install libnvinfer-bin)")
-        return None
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "layers.json"
-        if run_trtexec(path, f"--loadEngine={path}", *PACE, f"--exportProfile={file}") is None:
-            return None
-        try:
-            content = json.loads(file.read_text(encoding="utf-8"))
-            layers = [layer for layer in content if "averageMs" in layer]
-            return {(str(layer["name"]), ""): float(layer["averageMs"]) for layer in layers}
-        except (OSError, ValueError, TypeError, KeyError) as error:
-            log.warning("trtexec left no times of layers: %s", error)
-            return None
 
 
 def run_trtexec(path: Path, *arguments: str) -> str | None:

@@ -66,7 +66,7 @@ class TellsLayerTimes(Protocol):
     """What a runner may offer beyond `Runner` when its runtime profiles a model that is already open."""
 
     def layer_times_ms(self) -> dict[str, float]:
-        """Time of each layer in one run on the last inputs, by the name that the runtime gives it."""
+        """Mean time of each layer on the last inputs, by the name that the runtime gives it."""
         ...
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from deploy.results import Latency
-from deploy.trtexec import compared, cross_check, layer_times, parse_summary, problem_of
+from deploy.trtexec import compared, cross_check, parse_summary, problem_of
 
 SUMMARY = """\
 [09/02/2024-17:14:34] [I] === Performance summary ===
@@ -78,29 +78,3 @@ def test_failure_is_a_warning(board: Any, tmp_path: Path, caplog: pytest.LogCapt
 def test_absence_is_silent(board: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     assert cross_check(tmp_path / "a.engine", latency=ours(10.5), without_copies=None) is None
     assert caplog.text == ""
-
-
-LAYERS = """[
-  { "count" : 120 }
-, { "name" : "backbone.0/Conv + backbone.0/Relu", "timeMs" : 360.0, "averageMs" : 3.0, "percentage" : 75 }
-, { "name" : "head/Conv", "timeMs" : 120.0, "averageMs" : 1.0, "medianMs" : 1.0, "percentage" : 25 }
-]"""
-EXPORT = (
-    'for word; do case "$word" in --exportProfile=*) cp {layers} "${{word#*=}}" ;; --useCudaGraph) exit 1 ;; esac; done'
-)
-
-
-def test_times_of_layers(board: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    (tmp_path / "layers").write_text(LAYERS)
-    board.program("trtexec", EXPORT.format(layers=tmp_path / "layers"))
-    times = {("backbone.0/Conv + backbone.0/Relu", ""): 3.0, ("head/Conv", ""): 1.0}
-    assert layer_times(tmp_path / "a.engine") == times
-    assert caplog.text == ""
-    (tmp_path / "layers").write_text("[{")
-    assert layer_times(tmp_path / "a.engine") is None
-    assert "trtexec left no times of layers" in caplog.text
-    board.program("trtexec", "exit 0")
-    assert layer_times(tmp_path / "a.engine") is None
-    (board.programs / "trtexec").unlink()
-    assert layer_times(tmp_path / "a.engine") is None
-    assert "trtexec is not here: layers of engines are not timed" in caplog.text
