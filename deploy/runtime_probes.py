@@ -203,8 +203,7 @@ def use_torch_tensorrt(torch_tensorrt: Any) -> str:
     Raises:
         RuntimeError: it has none.
     """
-    import torch
-
+    torch: Any = import_runtime("torch")
     if not torch.cuda.is_available():
         raise RuntimeError("torch finds no GPU")
     return f"on {torch.cuda.get_device_name(0)}"
