@@ -25,6 +25,7 @@ from stereo.options import parse_size
 
 RUNTIME = "roofline"
 KERNELS_SHOWN = 12
+MEASURING = ("runtime", "precision_hints", "left", "right", "layers", "minutes", "power")
 EXPORT = "give an .onnx, which stereodistill export and quantize make, or a student"
 # Strings, because deploy must not import student: imports run downwards only.
 EXPORTER, EXPORTER_CONFIG = "student.export:export", "student.config:ExportConfig"
@@ -46,6 +47,7 @@ def profile_estimates(config: ProfileConfig) -> Path:
         UserError: an unknown board or mode, a model without a graph of fixed size, or a wrong results file.
     """
     machines = parse_machines(config.estimate)
+    refuse_unused(config)
     fit = shipped_fit()
     out = Path(config.out)
     if out.exists():
@@ -59,6 +61,19 @@ def profile_estimates(config: ProfileConfig) -> Path:
     return out
 
 
+def refuse_unused(config: ProfileConfig) -> None:
+    """Refuse options that only make sense where something runs.
+
+    Raises:
+        UserError: one of them is set.
+    """
+    plain = ProfileConfig(config.models, out=config.out)
+    for name in MEASURING:
+        if getattr(config, name) != getattr(plain, name):
+            raise UserError("nothing is run for an estimate", where=f"--{name.replace('_', '-')}",
+                            fix="leave it out, or measure without --estimate")  # fmt: skip
+
+
 def count_models(words: Sequence[str], *, size: str) -> list[Counted]:
     """The kernels of every model.
 
@@ -66,10 +81,13 @@ def count_models(words: Sequence[str], *, size: str) -> list[Counted]:
         size: HEIGHTxWIDTH that graphs must have, and students are exported for; empty takes each graph's own.
     """
     paths = resolve_models(words)
+    for path in paths:  # before a student is exported, which takes a while
+        if path.suffix.lower() == ".onnx":
+            read_stereo_graph(path).check_size(parse_size(size) if size else None)
     with tempfile.TemporaryDirectory() as folder:
         graphs = [graph_of(path, size, Path(folder) / f"{index}.onnx") for index, path in enumerate(paths)]
         names = variant_names(paths)
-        return [count(path, graph, name, size) for path, graph, name in zip(paths, graphs, names, strict=True)]
+        return [count(path, graph, name) for path, graph, name in zip(paths, graphs, names, strict=True)]
 
 
 def graph_of(path: Path, size: str, export_to: Path) -> Path:
@@ -91,14 +109,13 @@ def graph_of(path: Path, size: str, export_to: Path) -> Path:
     return export_to
 
 
-def count(path: Path, graph_path: Path, variant: str, size: str) -> Counted:
+def count(path: Path, graph_path: Path, variant: str) -> Counted:
     """The kernels of one graph.
 
     Raises:
-        UserError: of another size than asked for, or of none.
+        UserError: its size is open.
     """
     graph = read_stereo_graph(graph_path)
-    graph.check_size(parse_size(size) if size else None)
     kernels = graph_cost(graph_path)  # refuses a graph that leaves its size open
     assert graph.size is not None
     return Counted(model_facts(path, graph.metadata, variant=variant), graph.size, kernels)

@@ -77,6 +77,8 @@ def test_reports_never_show_an_estimate_as_a_measurement(results: Path) -> None:
     [
         (["--estimate", "orin-nx-17gb@25W"], "did you mean 'orin-nx-16gb'"),
         (["--estimate", "orin-nx-16gb@25W", "--size", "480x640"], "was exported for 64x96"),
+        (["--estimate", "orin-nx-16gb@25W", "--runtime", "openvino"], "--runtime: nothing is run for an estimate"),
+        (["--estimate", "orin-nx-16gb@25W", "--minutes", "30"], "--minutes: nothing is run"),
     ],
 )
 def test_what_cannot_be_estimated_is_told(
