@@ -18,6 +18,7 @@ import onnx
 
 from deploy.node_names import name_nodes
 from deploy.onnx_stereo import OUTPUT
+from deploy.operators import foreign_operators
 from stereo.artifacts import atomic_path
 
 if TYPE_CHECKING:
@@ -50,6 +51,9 @@ def export_onnx(
         open_batch: take any number of pairs at a time instead of one.
 
     Returns: the path written.
+
+    Raises:
+        RuntimeError: the network needs an operator that is not in `deploy.operators`, or fixes the number of pairs.
     """
     import torch
 
@@ -78,6 +82,10 @@ def export_onnx(
         if open_batch and not graph.graph.input[0].type.tensor_type.shape.dim[0].dim_param:
             raise RuntimeError("the exporter fixed the number of pairs: something in the network depends on it")
         name_nodes(graph)
+        if foreign := foreign_operators(graph):
+            node, operator = next(iter(foreign.items()))
+            raise RuntimeError(f"{len(foreign)} nodes are not for TensorRT, such as {operator} in '{node}'; "
+                               "see deploy/operators.py")  # fmt: skip
         set_metadata(graph, {**metadata, "height": str(height), "width": str(width)})
         onnx.checker.check_model(graph)
         onnx.save(graph, temporary)

@@ -10,10 +10,12 @@ import onnxruntime
 import pytest
 import torch
 
-from deploy.export import get_metadata
+from deploy.export import export_onnx, get_metadata
+from deploy.operators import ALLOWED, foreign_operators
 from stereo.benchmarks import motorcycle_pair
 from stereo.cli import main
 from student.checkpoint import save_student
+from student.config import ApcForm
 from student.export import export_student
 from student.model import StudentStereo
 from student.presets import build_student
@@ -84,6 +86,45 @@ def test_graph_has_only_friendly_operators_and_knows_itself(tmp_path: Path) -> N
     assert (metadata["height"], metadata["width"]) == ("64", "96")
     assert len(metadata["source_sha256"]) == 64
     assert str(Path(__file__).parents[2]).encode() not in out.read_bytes()
+
+
+def test_none_of_what_tensorrt_dislikes_is_allowed() -> None:
+    assert not FORBIDDEN & ALLOWED
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("preset", "size", "form", "most"), [("nano", (320, 736), "conv2d", 640), ("small", (480, 640), "conv3d", 600)]
+)
+def test_usual_sizes_have_allowed_operators_and_few_nodes(
+    tmp_path: Path, preset: str, size: tuple[int, int], form: ApcForm, most: int
+) -> None:
+    student = build_student(preset).eval()
+    graph = onnx.load(export_student(student, tmp_path / "s.onnx", size=size, source_sha256="0", apc_form=form))
+    assert not foreign_operators(graph)
+    assert len(graph.graph.node) <= most
+    constants = sum(len(tensor.raw_data) for tensor in graph.graph.initializer)
+    weights = sum(4 * tensor.numel() for tensor in student.parameters())
+    assert constants < 1.2 * weights, "constants of the size of a map are in the file"
+
+
+def test_an_operator_that_is_not_allowed_is_named_with_its_module(tmp_path: Path) -> None:
+    class Sampler(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = torch.nn.Parameter(torch.ones(1))
+            self.warp = Warp()
+
+        def forward(self, left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
+            return self.weight * self.warp(left[:, :1] + right[:, :1])
+
+    class Warp(torch.nn.Module):
+        def forward(self, image: torch.Tensor) -> torch.Tensor:
+            return torch.nn.functional.grid_sample(image, image[:, :, :, :2].permute(0, 2, 3, 1).repeat(1, 1, 1, 2))
+
+    with pytest.raises(RuntimeError, match="GridSample in 'warp/GridSample'"):
+        export_onnx(Sampler(), tmp_path / "s.onnx", size=(32, 32), metadata={})
+    assert not list(tmp_path.iterdir())
 
 
 def test_bad_sizes_and_names_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
