@@ -85,7 +85,7 @@ def card_text(facts: dict[str, Any]) -> str:
         f"---\nlicense: {LICENCE.lower()}\npipeline_tag: depth-estimation\ntags: [stereo-matching]\n---",
         f"# {facts['name']}",
         f"A student of stereodistill: {facts['parameters']:,} parameters, {facts['size_bytes'] / 1e6:.2f} MB, "
-        f"disparities up to {facts['config']['max_disp']} px, {facts['config']['iterations']} refinement steps. "
+        f"disparities up to {range_text(facts)}, {facts['config']['iterations']} refinement steps. "
         f"Licence: {LICENCE}. `stereodistill predict LEFT RIGHT --model {facts['name']} --out DIR` runs it.",
         *([f"## Limits\n\n{facts['limits']}"] if facts.get("limits") else []),
         "## Data\n\n" + data_text(training),
@@ -98,6 +98,12 @@ def card_text(facts: dict[str, Any]) -> str:
         f"```json\n{json.dumps(facts, indent=1, ensure_ascii=False)}\n```",
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def range_text(facts: dict[str, Any]) -> str:
+    """The range of disparities, and that of the training where it is larger."""
+    own, trained = facts["config"]["max_disp"], facts["training"]["config"].get("max_disp") or 0
+    return f"{own} px (trained up to {trained} px: `--max_disp {trained}`)" if trained > own else f"{own} px"
 
 
 def data_text(training: dict[str, Any]) -> str:

@@ -1,6 +1,7 @@
 """Make a trained student one that ships: `student/weights/NAME.safetensors` and its card.
 
     python -m student.ship RUN/student.safetensors --name nano [--trained-on DEVICE] [--licence LABELS=TEXT ...]
+        [--max-disp 192]
     stereodistill evaluate nano --data PAIRS --out results.json
     python -m student.model_card nano --results results.json
 
@@ -24,8 +25,17 @@ from student.shipped_record import refuse_non_commercial, shipped_record
 LARGEST_BYTES = 16_000_000
 
 
-def ship(path: Path, name: str, *, trained_on: str | None, licences: Mapping[str, str]) -> Path:
+def ship(
+    path: Path, name: str, *, trained_on: str | None, licences: Mapping[str, str], max_disp: int | None = None
+) -> Path:
     """Write the shipped file and a card without measured accuracy. Returns the file's path.
+
+    Args:
+        path: what `train` wrote.
+        name: what it is called from now on.
+        trained_on: see `student.shipped_record.shipped_record`.
+        licences: likewise.
+        max_disp: range that it has when nobody asks for one, in px; as trained when None.
 
     Raises:
         UserError: not a student with finite weights, data that may not ship, a record that is incomplete, or a file
@@ -34,7 +44,7 @@ def ship(path: Path, name: str, *, trained_on: str | None, licences: Mapping[str
     if path.stat().st_size > LARGEST_BYTES:
         raise UserError(f"{path.stat().st_size / 1e6:.1f} MB is more than {LARGEST_BYTES / 1e6:g} MB", where=path,
                         fix="ship a smaller preset")  # fmt: skip
-    student = load_student(path)
+    student = load_student(path, max_disp=max_disp)
     record = shipped_record(read_metadata(path)["training"], trained_on=trained_on, licences=licences)
     record["trained_file_sha256"] = sha256_file(path)
     shipped = save_student(student, student_weights() / f"{name}.safetensors", training=record)
@@ -69,13 +79,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("student", type=Path, help="the .safetensors that train wrote")
     parser.add_argument("--name", required=True, help="what it is called from now on")
     parser.add_argument("--trained-on", help="the device, where the record does not say it")
+    parser.add_argument("--max-disp", type=int, help="range when nobody asks for one, in px; as trained without it")
     parser.add_argument("--licence", action="append", default=[], help="LABELS=TEXT, for each label set")
     options = parser.parse_args(arguments)
     try:
         if not options.student.is_file():
             raise UserError("no such student file", where=options.student, fix="train writes one")
         licences = dict(item.split("=", 1) for item in options.licence if "=" in item)
-        print(ship(options.student, options.name, trained_on=options.trained_on, licences=licences))
+        shipped = ship(
+            options.student, options.name, trained_on=options.trained_on, licences=licences, max_disp=options.max_disp
+        )
+        print(shipped)
     except UserError as error:
         parser.exit(2, f"error: {error}\n")
     return 0

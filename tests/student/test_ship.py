@@ -22,7 +22,7 @@ from stereo.errors import UserError
 from stereo.label_set import LabelledFrame
 from stereo.label_set_writer import LabelSetWriter
 from student import model_card, ship
-from student.checkpoint import read_metadata, save_student
+from student.checkpoint import load_student, read_metadata, save_student
 from student.model_card import card_text, read_card
 from student.presets import build_student
 from student.ship import shipped_problems
@@ -123,6 +123,16 @@ def test_shipping_keeps_the_weights_and_completes_the_record(tmp_path: Path, wei
                  "brick.jpg, coins.jpg", "licence: CC0", "Not measured."):  # fmt: skip
         assert said in card
     assert shipped_problems(shipped) == []
+
+
+def test_a_smaller_range_than_trained_may_be_the_usual_one(tmp_path: Path, weights: Path, textures: Path) -> None:
+    record = training(textures)
+    record["config"]["max_disp"] = 64
+    shipped = ship.ship(trained(tmp_path, record), "nano", trained_on=None, licences={}, max_disp=32)
+    assert load_student(shipped).config.max_disp == 32
+    assert load_student(shipped, max_disp=64).config.max_disp == 64
+    assert "up to 32 px (trained up to 64 px: `--max_disp 64`)" in shipped.with_suffix(".md").read_text()
+    assert not ship.shipped_problems(shipped)
 
 
 def test_card_takes_the_results_of_this_file_alone(tmp_path: Path, weights: Path, textures: Path) -> None:
