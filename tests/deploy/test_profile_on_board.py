@@ -67,6 +67,17 @@ def test_power_heat_and_energy(board: Any, run: Any, capsys: pytest.CaptureFixtu
     assert "not locked" not in told
 
 
+def test_the_report_takes_what_a_board_measured(board: Any, run: Any, tmp_path: Path) -> None:
+    pytest.importorskip("plotly")
+    pytest.importorskip("jinja2")
+    run("--minutes", "0.02", "--layers")
+    page = tmp_path / "report.html"
+    assert main(["report", str(tmp_path / "results.json"), "--out", str(page)]) == 0
+    text = page.read_text(encoding="utf-8")
+    assert "25W, clocks locked" in text
+    assert "Jetson Orin Nano" in text
+
+
 def test_clocks_that_are_not_locked_are_told_and_recorded(
     board: Any, run: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
