@@ -18,7 +18,7 @@ from deploy.board_feeds import Feed
 from deploy.clocks import Clock
 from deploy.profile_records import Power, Sample
 from deploy.tegrastats import Reading
-from deploy.throttling import Held, read_held, what_held
+from deploy.throttling import Held, HoldFiles, what_held
 
 # Rails that together carry the module, as NVIDIA's power guide names them. On AGX Orin the memory's rail
 # (VDDQ_VDD2_1V8AO) hangs on VIN_SYS_5V0, so adding it would count it twice.
@@ -59,7 +59,8 @@ class PowerRecorder:
     def __init__(self, feed: Feed, *, seconds: float, clocks: tuple[Clock, ...] = ()) -> None:
         self._feed = feed
         self._interval_s = min(max(seconds / SAMPLES, SHORTEST_S), LONGEST_S)
-        self._recording = Recording(feed.name, clocks, read_held())
+        self._held = HoldFiles()
+        self._recording = Recording(feed.name, clocks, self._held.read())
         self._thread = threading.Thread(target=self._read, name=f"reads {feed.name}", daemon=True)
         self._leaving = False
 
@@ -72,13 +73,13 @@ class PowerRecorder:
         self._leaving = True
         self._feed.stop()
         self._thread.join(LONGEST_S + 1)
-        self._recording.held.append(read_held())
+        self._recording.held.append(self._held.read())
 
     def _read(self) -> None:
         try:
             for reading in self._feed.readings():
                 self._recording.readings.append((time.monotonic(), reading))
-                self._recording.held.append(read_held())
+                self._recording.held.append(self._held.read())
         except Exception as error:  # a thread has nobody to raise to, and the measurement itself goes on
             log.warning("%s stopped: %s", self._feed.name, error)
             return

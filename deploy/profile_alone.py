@@ -9,6 +9,7 @@ import contextlib
 import dataclasses
 import logging
 import time
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from deploy.board_feeds import Feed, choose_feed
@@ -83,7 +84,7 @@ class Alone:
             end = time.monotonic()
         if recording is not None:
             power = summarise(recording, start=run.start, end=end, pairs=len(run.ends_s), idle_w=idle_w)
-            tell_gaps(power)
+            tell_gaps(power, {rail for _, reading in recording.readings for rail in reading.rails_mw})
             row = with_problem(dataclasses.replace(row, power=power), throttling_problem(power))
         if self.minutes:
             row = dataclasses.replace(row, soak=summarise_soak(run, minutes=self.minutes))
@@ -108,10 +109,17 @@ def throttling_problem(power: Power) -> str | None:
     return f"the board held itself back: {'; '.join(power.throttling)}" if power.throttled else None
 
 
-def tell_gaps(power: Power) -> None:
-    """Say why numbers are missing that this board could have told."""
+def tell_gaps(power: Power, rails: Collection[str]) -> None:
+    """Say why numbers are missing that this board could have told.
+
+    Args:
+        rails: those that were read.
+    """
     if not power.n:
         log.warning("%s told nothing during the run: power and temperature stay empty", power.source)
+    elif power.mean_w is None and rails:
+        log.warning("%s tells of the rails %s, whose sum is not known to be the module's: power stays empty",
+                    power.source, ", ".join(sorted(rails)))  # fmt: skip
     elif power.mean_w is None:
         log.warning("%s tells no power of the module here: some releases show it to root only, run profile with sudo "
                     "for it", power.source)  # fmt: skip

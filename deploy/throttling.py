@@ -15,6 +15,7 @@ from deploy.clocks import Clock
 from deploy.tegrastats import Reading
 
 EVENTS = {"oc1": "under-voltage", "oc2": "average over-current", "oc3": "over-current"}
+COOLING = "sys/class/thermal/cooling_device*"
 # Words in the names of cooling devices that slow something down; fans and warnings of a hot case are the others.
 SLOWING = ("throttle", "freq", "cpu", "gpu")
 # A GPU this busy has no reason to leave its limit, and this far below is more than the sensor's rounding.
@@ -35,19 +36,26 @@ class Held:
     cooling: frozenset[str] | None
 
 
-def read_held() -> Held:
-    """Look now."""
-    counts: dict[str, int] = {}
-    for path in system_files.matching("sys/class/hwmon/hwmon*/oc*_event_cnt"):
-        value = system_files.read_number(path)
-        name = path.rpartition("/")[2].partition("_")[0]
-        if value is not None:
-            counts[EVENTS.get(name, name)] = counts.get(EVENTS.get(name, name), 0) + int(value)
-    devices = system_files.matching("sys/class/thermal/cooling_device*")
-    kinds = {folder: system_files.read(f"{folder}/type") or "" for folder in devices}
-    slowing = {folder: kind for folder, kind in kinds.items() if any(word in kind for word in SLOWING)}
-    active = {kind for folder, kind in slowing.items() if (system_files.read_number(f"{folder}/cur_state") or 0) > 0}
-    return Held(counts or None, frozenset(active) if slowing else None)
+class HoldFiles:
+    """The files that tell it, found once: looking for them costs more than reading them, beside a run that is timed."""
+
+    def __init__(self) -> None:
+        self._counters = system_files.matching("sys/class/hwmon/hwmon*/oc*_event_cnt")
+        kinds = {folder: system_files.read(f"{folder}/type") or "" for folder in system_files.matching(COOLING)}
+        self._cooling = {folder: kind for folder, kind in kinds.items() if any(word in kind for word in SLOWING)}
+
+    def read(self) -> Held:
+        """Look now."""
+        counts: dict[str, int] = {}
+        for path in self._counters:
+            value = system_files.read_number(path)
+            name = path.rpartition("/")[2].partition("_")[0]
+            kind = EVENTS.get(name, name)
+            if value is not None:
+                counts[kind] = counts.get(kind, 0) + int(value)
+        states = {folder: system_files.read_number(f"{folder}/cur_state") or 0 for folder in self._cooling}
+        active = frozenset(self._cooling[folder] for folder, state in states.items() if state > 0)
+        return Held(counts or None, active if states else None)
 
 
 def what_held(

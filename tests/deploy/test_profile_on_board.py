@@ -113,6 +113,14 @@ def test_power_shown_to_root_only(board: Any, run: Any, caplog: pytest.LogCaptur
     assert (row.power.mean_w, row.power.idle_w, row.power.energy_per_pair_j) == (None, None, None)
     assert row.power.max_temperature_c == 50.0
     assert caplog.text.count("tells no power of the module here") == 1
+    caplog.clear()
+    board.program(
+        "tegrastats", "while :; do echo 'RAM 1/2MB VDD_GPU 900mW/900mW VDD_CPU 800mW/800mW'; sleep 0.02; done"
+    )
+    _, (row,) = run()
+    assert row.power is not None
+    assert (row.power.mean_w, row.power.rails) == (None, ())
+    assert caplog.text.count("tells of the rails VDD_CPU, VDD_GPU, whose sum is not known to be the module's") == 1
 
 
 def test_soak_with_power_beside_it(board: Any, run: Any) -> None:

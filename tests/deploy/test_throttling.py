@@ -10,7 +10,7 @@ import pytest
 from deploy import system_files
 from deploy.clocks import Clock
 from deploy.tegrastats import Reading
-from deploy.throttling import Held, read_held, what_held
+from deploy.throttling import Held, HoldFiles, what_held
 
 GPU = Clock("GPU", 1020, 1020, 1020, True)
 LOOSE = Clock("GPU", 306, 1020, 612, False)
@@ -21,22 +21,23 @@ def busy(mhz: float, load_pct: float = 99) -> Reading:
 
 
 def test_events_since_the_start_of_the_run(board: Any) -> None:
-    before = read_held()
+    before = HoldFiles().read()
     assert before.events == {"under-voltage": 7, "average over-current": 7, "over-current": 7}
     assert before.cooling == frozenset()
-    assert what_held(before, [read_held()], [], []) == (False, ())
+    assert what_held(before, [HoldFiles().read()], [], []) == (False, ())
     board.write("sys/class/hwmon/hwmon3/oc3_event_cnt", "10\n")
-    assert what_held(before, [read_held()], [], []) == (True, ("3 over-current events",))
+    assert what_held(before, [HoldFiles().read()], [], []) == (True, ("3 over-current events",))
 
 
 def test_cooling_that_slows_down_and_the_fan(board: Any) -> None:
-    before = read_held()
+    files = HoldFiles()
+    before = files.read()
     board.write("sys/class/thermal/cooling_device0/cur_state", "4\n")
-    assert what_held(before, [read_held()], [], []) == (False, ())
+    assert what_held(before, [files.read()], [], []) == (False, ())
     board.write("sys/class/thermal/cooling_device1/cur_state", "1\n")
-    during = read_held()
+    during = files.read()
     board.write("sys/class/thermal/cooling_device1/cur_state", "0\n")
-    assert what_held(before, [during, read_held()], [], []) == (True, ("cooling by gpu-throttle-alert",))
+    assert what_held(before, [during, files.read()], [], []) == (True, ("cooling by gpu-throttle-alert",))
 
 
 @pytest.mark.parametrize(
@@ -57,5 +58,5 @@ def test_a_busy_gpu_below_the_clock_it_was_locked_at(
 
 def test_machines_without_such_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(system_files, "ROOT", tmp_path)
-    assert read_held() == Held(None, None)
-    assert what_held(read_held(), [read_held()], [], []) == (None, ())
+    assert HoldFiles().read() == Held(None, None)
+    assert what_held(HoldFiles().read(), [HoldFiles().read()], [], []) == (None, ())
