@@ -65,14 +65,19 @@ class PowerRecorder:
         self._leaving = False
 
     def __enter__(self) -> Recording:
-        self._feed.start(self._interval_s)
-        self._thread.start()
+        try:
+            self._feed.start(self._interval_s)
+        except OSError as error:  # as in a container of another architecture: the measurement itself goes on
+            log.warning("%s does not start: %s", self._feed.name, error)
+        else:
+            self._thread.start()
         return self._recording
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None):
         self._leaving = True
         self._feed.stop()
-        self._thread.join(LONGEST_S + 1)
+        if self._thread.ident is not None:
+            self._thread.join(LONGEST_S + 1)
         self._recording.held.append(self._held.read())
 
     def _read(self) -> None:

@@ -63,6 +63,8 @@ class Alone:
         if self.layers:
             inputs = network_inputs(plan_fit(item.runner, pair.height, pair.width), pair)
             row = dataclasses.replace(row, layers=measure_layers(item.runner, item.request.path, inputs))
+            if row.layers is None:
+                log.warning("%s: %s does not tell times of layers", row.model.variant, item.runner.runtime)
         if item.runner.runtime == TENSORRT and row.latency is not None:
             check = cross_check(item.request.path, latency=row.latency, without_copies=row.latency_without_copies)
             row = with_problem(

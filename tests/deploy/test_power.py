@@ -122,6 +122,15 @@ def test_a_program_that_gives_up_is_told_once(board: Any, caplog: pytest.LogCapt
     assert [reading.rails_mw for _, reading in read.readings] == [{"VDD_IN": 5000.0}]  # not the line cut off
 
 
+def test_a_program_that_does_not_start_is_no_end(board: Any, caplog: pytest.LogCaptureFixture) -> None:
+    program = board.programs / "tegrastats"
+    program.write_text("#!/no/such/interpreter\n")
+    with PowerRecorder(Tegrastats(str(program)), seconds=1.0) as read:
+        pass
+    assert read.readings == []
+    assert caplog.text.count("tegrastats does not start") == 1
+
+
 def test_idle_power(board: Any) -> None:
     feed = choose_feed("tegrastats")
     assert feed is not None

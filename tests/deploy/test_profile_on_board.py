@@ -236,14 +236,17 @@ def test_compute_is_timed_without_copies_too() -> None:
     assert row.latency_without_copies.p50_ms < row.latency.p50_ms
 
 
-def test_trtexec_checks_engines_of_tensorrt(board: Any, tmp_path: Path) -> None:
+def test_trtexec_checks_engines_of_tensorrt(board: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     board.program("trtexec", "echo 'Latency: min = 1 ms, median = 2.0 ms'; echo 'GPU Compute Time: median = 1.0 ms'")
     row = profile_runner(EngineRunner(), textured_pair(64, 96), model=ModelFacts("engine"), timing=Timing(3, 60, 0))
     engine = Request(tmp_path / "a.engine", "engine", "tensorrt", "f32", 1, None)
     fixed = Latency(3.0, 3.0, 3.0, 3.0, 3, 0)
     row = row.__class__(**{**row.__dict__, "latency": fixed, "latency_without_copies": fixed})
-    row, stopped = Alone(0, False, "off").measure(row, Opened(engine, EngineRunner(), row.model), textured_pair(64, 96))
+    item = Opened(engine, EngineRunner(), row.model)
+    row, stopped = Alone(0, True, "off").measure(row, item, textured_pair(64, 96))
     assert not stopped
+    assert row.layers is None
+    assert "engine: tensorrt does not tell times of layers" in caplog.text
     assert row.cross_check is not None
     assert row.cross_check.difference_pct == 200.0
     assert row.problems == ("trtexec times the same engine differently: ours is +200 %",)
