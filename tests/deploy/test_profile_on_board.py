@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -158,6 +162,25 @@ def test_interrupted_soak_is_kept(
     for process in board.processes():
         with pytest.raises(ProcessLookupError):
             os.kill(process, 0)
+
+
+@pytest.mark.slow
+def test_ctrl_c_at_a_real_process(network: Path, tmp_path: Path) -> None:
+    out = tmp_path / "results.json"
+    words = ["profile", str(network), "--runs", "3", "--minutes", "30", "--out", str(out)]
+    process = subprocess.Popen([sys.executable, "-m", "stereo.cli", *words], stderr=subprocess.PIPE, text=True)
+    end = time.monotonic() + 60
+    while not out.exists() and time.monotonic() < end:  # it is written when the timing is done and the soak run begins
+        time.sleep(0.05)
+    time.sleep(2)
+    process.send_signal(signal.SIGINT)
+    _, told = process.communicate(timeout=60)
+    assert process.returncode == 130, told
+    assert "interrupted; what was finished is kept" in told
+    (row,) = read_results(out)
+    assert row.soak is not None
+    assert 0.5 < row.soak.seconds < 30
+    assert sum(item.n for item in row.soak.intervals) > 0
 
 
 def test_layers_on_any_machine(run: Any, capsys: pytest.CaptureFixture[str]) -> None:
