@@ -17,9 +17,11 @@ from deploy.config import PredictConfig
 from deploy.models import default_student, refuse_without_torch, resolve_model
 from deploy.opening import opened, requests
 from deploy.run_pair import Prediction, run_pair
+from deploy.runners.protocol import Runner
 from stereo.artifacts import make_manifest, sha256_file, write_bytes, write_json
 from stereo.disparity_files import KITTI_SCALE, PNG_LIMIT, write_kitti_png, write_pfm
 from stereo.errors import UserError
+from stereo.fit_size import Fit
 from stereo.pair import Disparity, Rig, StereoPair, read_image
 from stereo.pair_calibration import calibrated
 from stereo.pictures import disparity_picture, encode_png, write_png
@@ -109,6 +111,7 @@ def run(config: PredictConfig, pair: StereoPair) -> tuple[Prediction, dict[str, 
     )  # fmt: skip
     with opened(job, fixed_size=False) as item:
         prediction = run_pair(item.runner, pair)
+        tell_fit(item.runner, prediction.fit)
         facts = {
             "model": item.model, "runtime": item.runner.runtime, "runtime_version": item.runner.runtime_version,
             "precision_hint": item.runner.precision_hint, "threads": item.runner.threads, "fit": prediction.fit,
@@ -118,6 +121,18 @@ def run(config: PredictConfig, pair: StereoPair) -> tuple[Prediction, dict[str, 
     if prediction.nonfinite_pixels:
         log.warning("%d pixels came out as NaN or infinite and are written as invalid", prediction.nonfinite_pixels)
     return prediction, facts
+
+
+def tell_fit(runner: Runner, fit: Fit | None) -> None:
+    """Say when the images are not of the size that a network has; one that takes any has none."""
+    if fit is None or runner.input_size is None or fit.network == (fit.height, fit.width):
+        return
+    size, network = f"{fit.height}x{fit.width}", "{}x{}".format(*fit.network)
+    if fit.resized == (fit.height, fit.width):
+        log.info("images of %s were padded to the network's %s", size, network)
+        return
+    log.warning("images of %s were scaled by %.3f to fit the network's %s, and the disparity scaled back: a network of "
+                "their size sees more", size, fit.factor, network)  # fmt: skip
 
 
 def write_disparity(out: Path, disparity: Disparity) -> None:

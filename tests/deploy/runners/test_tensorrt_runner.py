@@ -24,8 +24,10 @@ from deploy.models import model_facts
 from deploy.opening import opened, place_of, requests
 from deploy.runners.registry import open_runner
 from deploy.runners.tensorrt_runner import TensorRtRunner
+from stereo.cli import main
 from stereo.errors import UserError
 from stereo.pair import StereoPair
+from stereo.pictures import write_png
 
 pytest.importorskip("onnxruntime")
 VERSIONS = ("10.3", "10.7", "10.16", "11.4")
@@ -284,3 +286,31 @@ def test_images_of_another_shape_are_our_mistake(make_gpu: Callable[..., Any], b
     small = np.zeros((1, 3, 32, 96), np.float32)
     with pytest.raises(ValueError, match="expected"):
         runner.run(small, small)
+
+
+@pytest.mark.parametrize(
+    ("size", "told"),
+    [
+        ((128, 192), "images of 128x192 were scaled by 0.500 to fit the network's 64x96"),
+        ((30, 50), "images of 30x50 were padded to the network's 64x96"),
+        ((64, 96), None),
+    ],
+)
+def test_predict_with_an_engine(
+    tmp_path: Path, make_gpu: Callable[..., Any], make_pair: Callable[..., StereoPair], built: Callable[..., Path],
+    network: Path, caplog: pytest.LogCaptureFixture, size: tuple[int, int], told: str | None,
+) -> None:  # fmt: skip
+    """The command line, with images of other sizes than the engine's: told once, and the disparity is the graph's."""
+    make_gpu("10.3")
+    pair = make_pair(4, *size)
+    for name, image in (("left", pair.left), ("right", pair.right)):
+        write_png(tmp_path / f"{name}.png", image)
+    caplog.set_level("INFO", logger="deploy.predict")
+    words = ["predict", str(tmp_path / "left.png"), str(tmp_path / "right.png"), "--out"]
+    assert main([*words, str(tmp_path / "engine"), "--model", str(built())]) == 0
+    messages = [record.getMessage() for record in caplog.records if "images of" in record.getMessage()]
+    assert len(messages) == (0 if told is None else 1)
+    assert told is None or told in messages[0]
+    assert main([*words, str(tmp_path / "graph"), "--model", str(network)]) == 0
+    disparities = [(tmp_path / name / "disparity.pfm").read_bytes() for name in ("engine", "graph")]
+    assert disparities[0] == disparities[1]
