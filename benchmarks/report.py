@@ -1,6 +1,7 @@
 """What a report costs: time, memory and size to make it, and how soon a browser has it.
 
     OMP_NUM_THREADS=1 taskset -c 0 python benchmarks/report.py [--loads 5]
+    python benchmarks/report.py --scenes DIR     # instead: the seven pairs that the pictures in docs/ are made from
 
 Made-up variants (their numbers are random, their pictures procedural scenes, a file for each variant as `evaluate`
 writes them) in three sizes: 12 variants × 7 images, 60 × 12, 60 × 12 with `--pictures all`. Time and memory are of the
@@ -22,6 +23,7 @@ import tempfile
 import time
 from pathlib import Path
 
+import cv2
 import numpy as np
 import torch
 from headless_browser import Page, browse, find_browser
@@ -42,7 +44,7 @@ from distill.scenes import render_scenes
 from distill.scenes_config import SceneOptions
 from stereo.error_regions import errors_by_region
 from stereo.pair import StereoPair
-from stereo.pictures import disparity_picture, encode_png, error_picture
+from stereo.pictures import disparity_picture, encode_png, error_picture, write_png
 
 SIZE = (480, 640)
 CASES = ((12, 7, "few"), (60, 12, "few"), (60, 12, "all"))
@@ -53,6 +55,21 @@ def scenes(count: int) -> list[StereoPair]:
     """Procedural pairs."""
     batch = render_scenes(count, SIZE, generator=torch.Generator().manual_seed(0), options=SceneOptions(max_disp=96))
     return [as_pair(batch, index, f"scene {index + 1}") for index in range(count)]
+
+
+def write_scenes(folder: Path) -> None:
+    """Seven procedural scenes of 384×512 px in the layout of pairs with truth."""
+    options = SceneOptions(max_disp=96, supersample=2)
+    batch = render_scenes(7, (384, 512), generator=torch.Generator().manual_seed(2026), options=options)
+    for index in range(7):
+        pair = as_pair(batch, index, f"scene {index + 1}")
+        assert pair.disparity is not None
+        assert pair.noc is not None
+        write_png(folder / pair.name / "left.png", pair.left)
+        write_png(folder / pair.name / "right.png", pair.right)
+        write_png(folder / pair.name / "noc.png", (255 * pair.noc).astype(np.uint8))
+        steps = np.rint(256 * np.nan_to_num(pair.disparity)).astype(np.uint16)
+        cv2.imwrite(str(folder / pair.name / "disp_left_x256.png"), steps)
 
 
 def accuracy_of(pair: StereoPair, off_px: float, rng: np.random.Generator) -> tuple[ImageAccuracy, np.ndarray]:
@@ -164,7 +181,11 @@ def busy_s(tab: Page) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--loads", type=int, default=5, help="in the browser, after the first")
+    parser.add_argument("--scenes", type=Path, help="write the pairs of the documents' pictures here, and stop")
     options = parser.parse_args()
+    if options.scenes is not None:
+        write_scenes(options.scenes)
+        return
     print("| variants × images, pictures | wall s | CPU s | memory MB | page MB "
           "| first load: interactive, drawn, busy s | later: interactive, drawn, busy s |")  # fmt: skip
     print("|---|---|---|---|---|---|---|")

@@ -10,7 +10,8 @@
 
   function told(entry) {
     const name = metricName(), unit = name.split(" ").pop();
-    return `${entry.n} ${entry.label} with ${number(latencyOf(entry))} ms (${number(1000 / latencyOf(entry))} fps), `
+    const bar = entry.low === null ? "" : `; ${number(entry.low)} to ${number(entry.high)} ms`;
+    return `${entry.n} ${entry.label} with ${number(latencyOf(entry))} ms (${number(1000 / latencyOf(entry))} fps${bar}), `
       + `${name.slice(0, -unit.length - 1)} ${number(errorOf(entry))} ${unit}`;
   }
 
@@ -29,7 +30,8 @@
     const beyond = best.filter((entry) => latencyOf(entry) > budget);
     if (!within.length) return `no variant reaches ${rate}; the fastest is ${told(best[0])}.`;
     const chosen = within[within.length - 1];
-    const text = `at ${rate}, take ${told(chosen)}.`;
+    const late = (chosen.high ?? 0) > budget ? " It may miss that: the error bar reaches beyond." : "";
+    const text = `at ${rate}, take ${told(chosen)}.${late}`;
     if (!beyond.length) return `${text} None is more accurate.`;
     const unit = metricName().split(" ").pop();
     return `${text} The next better, ${told(beyond[0])}, costs ${number(latencyOf(beyond[0]) - latencyOf(chosen))} ms more `

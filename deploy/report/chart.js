@@ -9,6 +9,7 @@
   const INK = "#1f2733", GRID = "#e6e9ee", SOFT = "#5b6470";
   const options = { responsive: true, displaylogo: false, displayModeBar: false };
   const plot = byId("plot");
+  let shown = "", drawn = [];
 
   /* Plotly reads a little HTML in its texts. */
   const escape = (text) => text.replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
@@ -81,7 +82,7 @@
 
   /* From zero, or logarithmic with ticks at 1, 2 and 5 where latencies lie far apart. */
   function latencyAxis(entries) {
-    const times = entries.flatMap((entry) => [latencyOf(entry), entry.high ?? entry.p99 ?? entry.p50]);
+    const times = entries.flatMap((entry) => [entry.low ?? latencyOf(entry), latencyOf(entry), entry.high ?? entry.p99 ?? entry.p50]);
     const low = Math.min(...times), high = Math.max(...times);
     if (!times.length || low <= 0 || high / low < 8) return { range: [0, 1.12 * (times.length ? high : 1)] };
     const ticks = [];
@@ -98,13 +99,25 @@
       elsewhere: entry.place === state.place ? "" : `, ${data.places[entry.place]}` }));
   }
 
+  /* While only the budget moves, so do its lines; all else is drawn anew. */
   function show() {
+    const { place, dataset, metric, p99, sizeBy } = state, key = JSON.stringify([place, dataset, metric, p99, sizeBy]);
+    if (key !== shown) draw();
+    else if (drawn.length) {
+      const { shapes, annotations } = layout(drawn);
+      Plotly.relayout(plot, { shapes, annotations });
+    }
+    shown = key;
+  }
+
+  function draw() {
     const points = here().filter((entry) => latencyOf(entry) !== null && errorOf(entry) !== null);
     const missing = here().filter((entry) => entry.accuracy[state.dataset]?.why.length);
     byId("left-out").textContent = missing.length
       ? `Not in the chart: ${missing.map((entry) => `${entry.n} ${entry.label}: ${entry.accuracy[state.dataset].why.join(", ")}`).join("; ")}.`
       : "";
     plot.hidden = points.length === 0;
+    drawn = [];
     byId("chart-note").textContent = points.length ? "" : "Nothing to draw: it takes latency and error of one variant.";
     if (!points.length) return;
     const traces = [], best = new Set(), sized = sizes(points);
@@ -125,11 +138,10 @@
       const look = entries[0].role === "reference" ? OTHER : (LOOKS[entries[0].precision] ?? OTHER);
       traces.push(trace(escape(name), look, entries, best, allSizes, names));
     }
-    Plotly.react(plot, traces, layout(points), options).then(() => {
-      if (plot.dataset.listens) return;
-      plot.dataset.listens = "yes";
+    Plotly.newPlot(plot, traces, layout(points), options).then(() => {
       plot.on("plotly_click", (event) => { location.hash = `entry-${event.points[0].customdata}`; });
     });
+    drawn = points;
   }
 
   function layout(points) {

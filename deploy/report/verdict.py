@@ -91,7 +91,10 @@ def choice_sentence(choice: Choice, metric: str) -> str:
     rate = f"{number(1000 / choice.budget_ms)} fps ({number(choice.budget_ms)} ms per pair)"
     if choice.best is None:
         return f"no variant reaches {rate}; the fastest is {named(choice.fastest, metric)}."
-    text = f"at {rate}, take {named(choice.best, metric)}."
+    latency = choice.best.entry.latency
+    is_late = latency is not None and latency.high_ms is not None and latency.high_ms > choice.budget_ms
+    late = " It may miss that: the error bar reaches beyond." if is_late else ""
+    text = f"at {rate}, take {named(choice.best, metric)}.{late}"
     if choice.next_better is None:
         return f"{text} None is more accurate."
     extra = choice.next_better.p50_ms - choice.best.p50_ms
@@ -103,10 +106,20 @@ def choice_sentence(choice: Choice, metric: str) -> str:
 
 def named(item: Candidate, metric: str) -> str:
     """A variant with its two numbers."""
+    name, unit = METRICS[metric].rsplit(" ", 1)
+    rate = f"{number(1000 / item.p50_ms)} fps{bar_text(item.entry)}"
     return (
-        f"{item.entry.number} {label(item.entry)} with {number(item.p50_ms)} ms ({number(1000 / item.p50_ms)} fps), "
-        f"{METRICS[metric].rsplit(' ', 1)[0]} {number(item.error)} {METRICS[metric].split()[-1]}"
+        f"{item.entry.number} {label(item.entry)} with {number(item.p50_ms)} ms ({rate}), "
+        f"{name} {number(item.error)} {unit}"
     )
+
+
+def bar_text(entry: Entry) -> str:
+    """The error bar of an estimate; nothing for a measurement."""
+    latency = entry.latency
+    if latency is None or latency.low_ms is None:
+        return ""
+    return f"; {number(latency.low_ms)} to {number(latency.high_ms)} ms"
 
 
 def fastest_sentence(timed: Sequence[Entry]) -> str:

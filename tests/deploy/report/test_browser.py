@@ -125,6 +125,22 @@ def test_estimates_are_hollow_and_told_apart(tab: Any) -> None:
     assert len(shown_rows(tab)) == 1
 
 
+def test_the_chart_names_every_point_also_after_a_change_of_place(tab: Any) -> None:
+    set_value(tab, "place", "a Jetson, power mode 25W", "change")
+    set_value(tab, "place", "a board", "change")
+    drawn = "[...document.querySelectorAll('#plot .textpoint')].map((it) => it.textContent.trim()).filter(Boolean)"
+    wanted = "document.getElementById('plot').data.flatMap((t) => t.text ?? []).filter(Boolean)"
+    tab.wait(f"{drawn}.length >= {wanted}.length")
+    assert sorted(tab.run(drawn)) == sorted(tab.run(wanted))
+
+
+def test_the_budget_line_follows_the_slider(tab: Any) -> None:
+    budget = "document.getElementById('plot').layout.shapes.find((it) => it.yref === 'paper')?.x0"
+    for fps, at in ((10, 100.0), (8, 125.0)):
+        set_value(tab, "fps-number", fps)
+        tab.wait(f"{budget} === {at}", timeout_s=10)
+
+
 def test_metric_and_dataset_switch_chart_and_table(tab: Any) -> None:
     tab.run("document.querySelector('button[data-metric=bad2_pct]').click()")
     assert "bad-2 %" in tab.run("document.getElementById('plot').layout.yaxis.title.text")

@@ -87,3 +87,34 @@ def test_estimated_is_said_and_never_beats_a_measurement(make_row: Callable[...,
     assert "estimated" not in measured
     assert "estimated, not measured: at 30.0 fps" in estimated
     assert "with 5.00 ms" in estimated
+
+
+def test_estimates_carry_their_error_bar_and_say_whose_accuracy_they_show(make_row: Callable[..., ResultRow]) -> None:
+    estimate = make_row(p50=5.0, kind="estimated", device="a Jetson", runtime="roofline")
+    assert estimate.latency is not None
+    latency = dataclasses.replace(estimate.latency, p90_ms=None, p99_ms=None, mean_ms=None, low_ms=4.0, high_ms=7.5)
+    entries = make_entries([make_row(epe=[1.0, 2.0]), dataclasses.replace(estimate, latency=latency)])
+    (sentence,) = budget_sentences(entries, 30.0)
+    assert sentence.about == "a Jetson"
+    assert "with 5.00 ms (200 fps; 4.00 to 7.50 ms), EPE 1.50 px" in sentence.text
+    assert "It may miss" not in sentence.text
+    (sentence,) = budget_sentences(entries, 150.0)
+    assert "EPE 1.50 px. It may miss that: the error bar reaches beyond." in sentence.text
+    borrowed = next(entry for entry in entries if entry.kind == "estimated")
+    assert borrowed.accuracy_from == "openvino f32 on a board"
+    best = most_accurate(entries)
+    assert best is not None
+    assert best.kind == "measured"
+
+
+def test_estimates_borrow_from_onnxruntime_where_they_can_choose(make_row: Callable[..., ResultRow]) -> None:
+    measured = [make_row(epe=[1.0], runtime=runtime) for runtime in ("openvino", "onnxruntime", "tensorrt_rtx")]
+    entries = make_entries([*measured, make_row(p50=5.0, kind="estimated", device="a Jetson")])
+    (borrowed,) = [entry.accuracy_from for entry in entries if entry.accuracy_from]
+    assert borrowed == "onnxruntime f32 on a board"
+
+
+def test_estimates_borrow_from_the_same_file_at_the_same_size_only(make_row: Callable[..., ResultRow]) -> None:
+    for change in ({"height": 240}, {"sha256": "99" * 32}, {"height": None, "width": None}):
+        entries = make_entries([make_row(epe=[1.0], **change), make_row(p50=5.0, kind="estimated", device="a Jetson")])
+        assert [entry.accuracy_from for entry in entries] == [None, None]
