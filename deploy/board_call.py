@@ -49,12 +49,12 @@ class Answer:
     Args:
         outcome: its own words.
         continued: whether it had been finished by an earlier flash.
-        seconds: it took on the board.
+        processor_s: processor time that it took on the board, with all that it ran.
     """
 
     outcome: Mapping[str, Any]
     continued: bool
-    seconds: float
+    processor_s: float
 
 
 def program(request: Mapping[str, Any]) -> bytes:
@@ -146,7 +146,7 @@ def read_answer(answer: bytes, code: int, listener: Listener, board: Board, *, r
         where = f"{board.target}:{refusal['where']}" if refusal["where"] else board.target
         raise UserError(refusal["what"], where=where, fix=refusal["fix"])
     if code == 0 and isinstance(content, dict) and "outcome" in content:
-        return Answer(content["outcome"], bool(content["continued"]), float(content.get("seconds", 0.0)))
+        return Answer(content["outcome"], bool(content["continued"]), float(content.get("processor_s", 0.0)))
     if code < 0 or (code == SSH_FAILED and (reached or listener.started)):
         last = (listener.said.strip().splitlines() or ["no reason given"])[-1]
         raise Dropped(f"the connection was lost: {last}", where=board.target,

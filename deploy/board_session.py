@@ -2,22 +2,42 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 from deploy.board_call import Answer, call_board
 from deploy.board_files import send
 from deploy.ssh import Board, Dropped
+from stereo.progress import clock
 
 # Before each further attempt; a board that restarts after a power cut needs the longest of them and then some.
 PAUSES_S = (2.0, 5.0, 15.0)
+SIGN_EVERY_S = 20.0
 
 Result = TypeVar("Result")
 
 log = logging.getLogger(__name__)
+
+
+@contextlib.contextmanager
+def signs_of_life(title: str) -> Iterator[None]:
+    """Say every so often that a step goes on: pip is silent for a minute on a board."""
+    done, start = threading.Event(), time.monotonic()
+
+    def tell() -> None:
+        while not done.wait(SIGN_EVERY_S):
+            log.info("board: %s: %s so far", title, clock(time.monotonic() - start))
+
+    threading.Thread(target=tell, daemon=True).start()
+    try:
+        yield
+    finally:
+        done.set()
 
 
 class Session:
@@ -72,10 +92,12 @@ class Session:
         """
         log.info("board: %s", title)
         start = time.monotonic()
-        answer = self.call(step, arguments, again=again)
+        with signs_of_life(title):
+            answer = self.call(step, arguments, again=again)
         seconds = time.monotonic() - start
         log.info("board: %s: %s", title, "was done before" if answer.continued else f"{seconds:.1f} s")
-        self.done.append({"step": title, "seconds": round(seconds, 1), "continued": answer.continued})
+        self.done.append({"step": title, "seconds": round(seconds, 1), "continued": answer.continued,
+                          "processor_s": answer.processor_s})  # fmt: skip
         return answer.outcome
 
     def verb(
@@ -115,4 +137,5 @@ class Session:
             return False
 
         continued = self.retried(attempt)
-        self.done.append({"step": "copy", "seconds": round(time.monotonic() - start, 1), "continued": continued})
+        self.done.append({"step": "copy", "seconds": round(time.monotonic() - start, 1), "continued": continued,
+                          "processor_s": None})  # fmt: skip

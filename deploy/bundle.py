@@ -129,8 +129,7 @@ def provenance(models: Mapping[str, Content]) -> dict[str, Content]:
     found: dict[str, Content] = {}
     for member, path in models.items():
         assert isinstance(path, Path)
-        for record in (path.with_name("calibration.json"), path.with_name(MANIFEST_NAME),
-                       path.with_suffix(".manifest.json")):  # fmt: skip
+        for record in (path.with_name("calibration.json"), path.with_name(MANIFEST_NAME)):
             if record.is_file():
                 found[f"{member.rpartition('/')[0]}/{clean(record.name)}"] = record
     return found

@@ -182,7 +182,8 @@ def prepare(session: Session, bundle: Bundle, found: Mapping[str, Any], runtime:
         "target": found["target"] if bundle.manifest["targets"] else "",
     }
     python = session.step("install", "install", environment)["python"]
-    session.call("runtime", {"python": python, "runtime": runtime}, show=False)
+    needs = {"python": python, "bundle": folder, "target": environment["target"], "runtime": runtime}
+    session.call("runtime", needs, show=False)
     models = [f"{folder}/{variant['file']}" for variant in bundle.variants]
     if runtime == "tensorrt":
         models = [build(session, python, folder, variant, bundle, found) for variant in bundle.variants]

@@ -13,6 +13,7 @@ import sys
 import tempfile
 import zipfile
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -27,11 +28,14 @@ from stereo.progress import progress
 NUMPY = "numpy>=1.24,<2"
 # Without windows it needs no libGL; it is installed only where the board has no OpenCV.
 OPENCV = "opencv-python-headless>=4.8"
-RUNTIME = ("onnxruntime>=1.20", "psutil>=5.9")
+ONNXRUNTIME, PSUTIL = "onnxruntime>=1.20", "psutil>=5.9"
 # The CUDA that JetPack brings for this Python: 12.6 with JetPack 6, 13.2 with JetPack 7.
 CUDA = {"aarch64-cp310": "cuda-python~=12.6.0", "aarch64-cp312": "cuda-python~=13.2.0"}
 # The C library that systems with this Python have at least: Ubuntu 22.04, Debian 12, Ubuntu 24.04.
 GLIBC_MINOR = {"cp310": 35, "cp311": 36, "cp312": 39}
+PIP = "-pip"
+# pip waits for the network most of the time.
+PARALLEL = 4
 ARCHITECTURES = ("aarch64", "x86_64")
 
 
@@ -110,25 +114,36 @@ def fill_wheelhouse(folder: Path, targets: Sequence[Target]) -> dict[str, str]:
         folder: gets the wheels of all targets.
 
     Returns:
-        file name → text of each lock: TARGET.txt, and TARGET-opencv.txt for boards without OpenCV.
+        file name → text of each lock: TARGET.txt, TARGET-opencv.txt for boards without OpenCV, and
+        TARGET-onnxruntime.txt for those that shall run graphs on the CPU.
 
     Raises:
         UserError: pip finds no wheel, or reaches no index.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    wanted = [(target, name, lines) for target in targets for name, lines in lists_for(target).items()]
     locks = {}
-    with progress("wheels", 3 * len(targets), unit="downloads") as ticker:
-        for target in targets:
-            everything = [*base_requirements(), NUMPY, *RUNTIME]
-            everything += [CUDA[target.name]] if target.name in CUDA else []
-            for name, wanted in ((target.name, everything), (f"{target.name}-opencv", [NUMPY, OPENCV])):
-                ticker.advance(0, note=name)
-                locks[f"{name}.txt"] = lock_text(download(target, wanted, folder))
-                ticker.advance(note=name)
-            # In no lock: pip runs from its wheel and is not installed.
-            download(target, ["pip"], folder)
-            ticker.advance(note=target.name)
+    with progress("wheels", len(wanted), unit="lists") as ticker, ThreadPoolExecutor(PARALLEL) as pool:
+        made = {pool.submit(download, target, lines, folder): name for target, name, lines in wanted}
+        for done in as_completed(made):
+            wheels = done.result()
+            if not made[done].endswith(PIP):  # pip runs from its wheel and is not installed
+                locks[f"{made[done]}.txt"] = lock_text(wheels)
+            ticker.advance(note=made[done])
     return locks
+
+
+def lists_for(target: Target) -> dict[str, list[str]]:
+    """Name of each lock, or of the list with pip → what is in it with all that these need."""
+    everything = [*base_requirements(), NUMPY, PSUTIL]
+    everything += [CUDA[target.name]] if target.name in CUDA else []
+    return {
+        target.name: everything,
+        f"{target.name}-opencv": [NUMPY, OPENCV],
+        # With the others, so that it agrees with them.
+        f"{target.name}-onnxruntime": [*everything, ONNXRUNTIME],
+        f"{target.name}{PIP}": ["pip"],
+    }
 
 
 def download(target: Target, wanted: Sequence[str], folder: Path) -> list[Path]:

@@ -83,19 +83,21 @@ def stop(child: subprocess.Popen) -> None:
 
 def environment(place: Place) -> dict[str, str]:
     """Variables that keep caches, temporary files and settings of the programs inside our folder."""
-    temporary, cache = str(place.folder("temporary")), str(place.folder("temporary/cache"))
+    temporary, cache = str(place.folder("temporary")), str(place.folder("cache"))
     return {
         **os.environ,
         "TMPDIR": temporary,
         "XDG_CACHE_HOME": cache,
         "XDG_CONFIG_HOME": cache,
         "CUDA_CACHE_PATH": cache,
+        # onnxruntime's Linux wheels note every start for their maker.
+        "ORT_DISABLE_TELEMETRY": "1",
         "PIP_NO_CACHE_DIR": "1",
         "PIP_CONFIG_FILE": os.devnull,
         "PIP_DISABLE_PIP_VERSION_CHECK": "1",
         "PYTHONNOUSERSITE": "1",
         "PYTHONUNBUFFERED": "1",
-        "PYTHONDONTWRITEBYTECODE": "1",
+        "PYTHONPYCACHEPREFIX": cache,
     }
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,23 +37,14 @@ def install(place: Place, connection: Connection, arguments: dict[str, Any]) -> 
     bundle = place.root / arguments["bundle"]
     call([sys.executable, "-m", "venv", "--without-pip", "--system-site-packages", str(folder)], place=place,
          connection=connection, what="making a virtual environment")  # fmt: skip
-    python = str(folder / "bin" / "python")
-    pip = [python, "-s", find_pip(bundle), "install", "--quiet", "--no-index", "--no-input"]
-    target = arguments["target"]
-
-    def run_pip(words: Sequence[str]) -> None:
-        call([*pip, *words], place=place, connection=connection, what="pip")
-
-    def lock(name: str) -> list[str]:
-        wheels = str(bundle / "wheelhouse")
-        return ["--require-hashes", "--find-links", wheels, "-r", str(bundle / "locks" / name)]
-
+    python, target = str(folder / "bin" / "python"), arguments["target"]
+    pip = Pip(python, bundle, place, connection)
     if target:
-        run_pip(lock(target + ".txt"))
+        pip.lock(target)
     (wheel,) = (bundle / "wheels").glob("*.whl")
-    run_pip(["--no-deps", str(wheel)])
+    pip.install("--no-deps", str(wheel))
     if target and missing("cv2", python, place, connection):
-        run_pip(lock(target + "-opencv.txt"))
+        pip.lock(f"{target}-opencv")
     for package in PACKAGES:
         problem = missing(package, python, place, connection)
         if problem:
@@ -65,19 +55,66 @@ def install(place: Place, connection: Connection, arguments: dict[str, Any]) -> 
 
 
 def require_runtime(place: Place, connection: Connection, arguments: dict[str, Any]) -> dict[str, Any]:
-    """See whether what is to run the models can be imported.
+    """See to it that what is to run the models can be imported, from the bundle where the board has none.
 
     Args:
-        arguments: python: of the environment; runtime: its package.
+        arguments: python: of the environment; bundle and target as for `install`; runtime: its package.
 
     Raises:
         Refusal: it cannot.
     """
-    runtime = arguments["runtime"]
-    problem = missing(runtime, arguments["python"], place, connection)
+    runtime, python, bundle = arguments["runtime"], arguments["python"], place.root / arguments["bundle"]
+    lock = f"{arguments['target']}-{runtime}"
+    problem = missing(runtime, python, place, connection)
+    if problem and (bundle / "locks" / f"{lock}.txt").is_file():
+        Pip(python, bundle, place, connection).lock(lock)
+        problem = missing(runtime, python, place, connection)
     if problem:
         raise Refusal(f"{runtime} does not work on the board: {problem}", where="--runtime", fix=RUNTIME_FIX[runtime])
     return {}
+
+
+class Pip:
+    """Installs into an environment, from the bundle alone.
+
+    Args:
+        python: of the environment.
+        bundle: folder of the bundle.
+
+    Raises:
+        Refusal: there is no pip.
+    """
+
+    def __init__(self, python: str, bundle: Path, place: Place, connection: Connection) -> None:
+        self.bundle, self.place, self.connection = bundle, place, connection
+        # Python compiles what is imported, and keeps it: far less than all that pip would compile.
+        self.command = [
+            python,
+            "-s",
+            find_pip(bundle),
+            "install",
+            "--quiet",
+            "--no-index",
+            "--no-input",
+            "--no-compile",
+        ]
+
+    def install(self, *words: str) -> None:
+        """Run pip.
+
+        Raises:
+            Refusal: it failed.
+        """
+        call([*self.command, *words], place=self.place, connection=self.connection, what="pip")
+
+    def lock(self, name: str) -> None:
+        """Install what a lock of the bundle pins, each wheel checked by its checksum.
+
+        Raises:
+            Refusal: it failed.
+        """
+        wheels, lock = self.bundle / "wheelhouse", self.bundle / "locks" / f"{name}.txt"
+        self.install("--require-hashes", "--find-links", str(wheels), "-r", str(lock))
 
 
 def find_pip(bundle: Path) -> str:

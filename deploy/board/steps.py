@@ -1,11 +1,12 @@
 """The steps of a flash as the board does them. One call does one step; a finished step is never done twice.
 
 In: {"step": NAME, "directory": ..., "arguments": {...}, "again": false}. Out, the last line on standard output:
-{"outcome": {...}, "continued": bool, "seconds": s} or {"refusal": {what, where, fix}}.
+{"outcome": {...}, "continued": bool, "processor_s": s} or {"refusal": {what, where, fix}}.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -15,8 +16,7 @@ import signal
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -143,7 +143,8 @@ def verb(place: Place, connection: Connection, arguments: dict[str, Any]) -> dic
 PREDICT = """#!/bin/sh
 # predict LEFT RIGHT --out DIR [more options of `stereodistill predict`]
 # {about}
-export PYTHONNOUSERSITE=1 CUDA_CACHE_PATH={cache} XDG_CACHE_HOME={cache}
+export PYTHONNOUSERSITE=1 ORT_DISABLE_TELEMETRY=1
+export PYTHONPYCACHEPREFIX={cache} CUDA_CACHE_PATH={cache} XDG_CACHE_HOME={cache}
 exec {python} -s -m stereo.cli predict --model {model} --runtime {runtime} "$@"
 """
 
@@ -191,13 +192,27 @@ def journaled(place: Place, connection: Connection, request: dict[str, Any]) -> 
     return outcome, False
 
 
+@contextlib.contextmanager
+def told_of_full_disk(place: Place) -> Iterator[None]:
+    """Say it in one line.
+
+    Raises:
+        Refusal: the disk is full.
+    """
+    try:
+        yield
+    except OSError as error:
+        if not is_disk_full(error):
+            raise
+        raise disk_full(str(place.root)) from None
+
+
 def run(request: dict[str, Any], connection: Connection) -> dict[str, Any]:
     """Do one step."""
-    start = time.monotonic()
     if request["step"] == "probe":
         return {"outcome": probe(request["directory"]), "continued": False}
     place = Place(request["directory"])
-    with place.locked():
+    with place.locked(), told_of_full_disk(place):
         restored = restore_mode(place)
         if restored:
             print(f"power mode: returned to {restored}, which an interrupted flash had left", file=sys.stderr)
@@ -205,7 +220,7 @@ def run(request: dict[str, Any], connection: Connection) -> dict[str, Any]:
             answer = QUESTIONS[request["step"]](place, connection, request["arguments"])
             return {"outcome": answer, "continued": False}
         outcome, continued = journaled(place, connection, request)
-    return {"outcome": outcome, "continued": continued, "seconds": round(time.monotonic() - start, 1)}
+    return {"outcome": outcome, "continued": continued, "processor_s": round(sum(os.times()[:4]), 1)}
 
 
 def main(request: dict[str, Any]) -> int:
@@ -222,9 +237,5 @@ def main(request: dict[str, Any]) -> int:
         answer, code = {"refusal": refusal.fields()}, REFUSED
     except Lost:
         return LOST
-    except OSError as error:
-        if not is_disk_full(error):
-            raise
-        answer, code = {"refusal": disk_full(str(Path.home())).fields()}, REFUSED
     print(json.dumps(answer), flush=True)
     return code

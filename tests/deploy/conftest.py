@@ -472,7 +472,8 @@ def loopback_board() -> Iterator[LoopbackBoard]:
             f"Port {port}\nListenAddress 127.0.0.1\nHostKey {folder}/host_key\nPidFile none\nStrictModes no\n"
             f"AuthorizedKeysFile {folder}/user_key.pub\nPasswordAuthentication no\nUsePAM no\n"
             f"PermitRootLogin prohibit-password\nSubsystem sftp internal-sftp\nMaxStartups 100\n"
-            f"SetEnv PYTHONPATH={folder}/packages HOME={folder}/home PATH={path}\n"
+            # At the first level bash reads ~/.bashrc for SSH's commands too, which may change the path.
+            f"SetEnv PYTHONPATH={folder}/packages HOME={folder}/home PATH={path} SHLVL=1\n"
         )
         host = (folder / "host_key.pub").read_text().split()
         (folder / "known_hosts").write_text(f"[127.0.0.1]:{port} {host[0]} {host[1]}\n")

@@ -114,6 +114,8 @@ def test_a_dropped_copy_goes_on(
     thread.join()
     there = part.stat().st_size
     assert 0 < there < archive.stat().st_size
+    with archive.open("rb+") as file:  # would spoil the copy if it were sent once more
+        file.write(bytes(1 << 20))
     with caplog.at_level("INFO"):
         session.send(archive, digest, needs_bytes=0)
     assert f"{there // 10**6} of {archive.stat().st_size // 10**6} MB are there already" in caplog.text
@@ -228,7 +230,7 @@ def test_nothing_listens(tmp_path: Path) -> None:
         Session(Board("nobody@127.0.0.1", 1), "~/x").probe()
 
 
-@pytest.mark.parametrize("target", ["-oProxyCommand=true", "user@-oProxyCommand=true", "a b", "host;ls", ""])
+@pytest.mark.parametrize("target", ["-oProxyCommand=true", "-v", "user@-v", "a b", "host;ls", ""])
 def test_a_target_is_no_option(target: str) -> None:
     with pytest.raises(UserError, match="is no board"):
         Board(target)
@@ -359,7 +361,7 @@ def small_disk(loopback_board: Any) -> Iterator[Path]:
 
 @pytest.mark.slow
 def test_a_full_disk_on_the_board(
-    loopback_board: Any, small_disk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    loopback_board: Any, small_disk: Path, bundle_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One line when it is known before, and one line when it fills up under the copy."""
     monkeypatch.setattr(board_session, "PAUSES_S", (0.0,))
@@ -377,6 +379,14 @@ def test_a_full_disk_on_the_board(
     monkeypatch.setattr(session, "call", lenient(session, 200 << 20))
     with pytest.raises(UserError, match="disk is too full"):
         session.send(archive, sha256_file(archive), needs_bytes=0)
+    # A bundle that fits, and whose content does not fit beside it.
+    shutil.rmtree(small_disk / "flash")
+    monkeypatch.setattr(session, "call", lenient(session, 200 << 20))
+    session.send(bundle_file, sha256_file(bundle_file), needs_bytes=0)
+    with pytest.raises(UserError, match=r"the board's disk is full: \d MB are free \(free some space"):
+        session.step("unpack", "take", {"sha256": sha256_file(bundle_file)})
+    assert [path.name for path in small_disk.glob("flash/bundles/*")] == []
+    assert [path.name for path in small_disk.glob("flash/incoming/*")] == [f"{sha256_file(bundle_file)}.tar.part"]
 
 
 def lenient(session: Session, size: int) -> Callable[..., Any]:

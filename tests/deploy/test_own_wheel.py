@@ -32,6 +32,7 @@ def test_it_holds_the_packages_and_their_data_only() -> None:
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         names = archive.namelist()
         assert archive.testzip() is None
+        assert {entry.date_time for entry in archive.infolist()} == {(1980, 1, 1, 0, 0, 0)}
     for name in ("deploy/board/steps.py", "deploy/flash.py", "student/weights/nano.safetensors"):
         assert name in names
     assert not [name for name in names if "__pycache__" in name or name.startswith(("tests/", "."))]

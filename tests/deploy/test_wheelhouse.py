@@ -104,7 +104,9 @@ def test_the_real_wheelhouse_of_jetpack_6(tmp_path: Path) -> None:
     assert not [name for name in names if "x86_64" in name or "torch" in name]
     numpy = next(line for line in locks["aarch64-cp310.txt"].splitlines() if line.startswith("numpy=="))
     assert numpy.startswith("numpy==1.")  # JetPack's OpenCV is built for it
-    for start in ("onnx==", "onnxruntime==", "rich==", "jsonargparse==", "pyyaml==", "cuda-python==12.6"):
+    assert "onnxruntime==" not in locks["aarch64-cp310.txt"]
+    assert "onnxruntime==" in locks["aarch64-cp310-onnxruntime.txt"]
+    for start in ("onnx==", "rich==", "jsonargparse==", "pyyaml==", "cuda-python==12.6"):
         assert start in locks["aarch64-cp310.txt"]
     assert sum(name.startswith("pip-") for name in names) == 1
     assert "opencv-python-headless==" in locks["aarch64-cp310-opencv.txt"]
