@@ -137,6 +137,19 @@ def test_quantised_convolution_reads_and_writes_bytes() -> None:
     assert floats.bytes_moved - kernel.bytes_moved == 3 * 64 * PIXELS - scales
 
 
+def test_integers_need_two_quantised_factors_and_no_transposed_convolution() -> None:
+    for kind, second, precision in [("Conv", "wf", "int8"), ("Conv", "v", "fp32"), ("ConvTranspose", "wf", "fp32")]:
+        nodes = [
+            node("DequantizeLinear", ["x", "s", "z"], "xf"),
+            node("DequantizeLinear", ["w", "s", "z"], "wf"),
+            node(kind, ["xf", second], "y"),
+        ]
+        constants = {"w": weights(64, 64, 3, 3, dtype=np.int8), "v": weights(64, 64, 3, 3),
+                     "s": np.asarray(np.float32(0.1)), "z": np.asarray(np.int8(0))}  # fmt: skip
+        model = graph_of(nodes, constants, inputs={"x": (1, 64, HEIGHT, WIDTH)}, dtype=TensorProto.INT8)
+        assert only(model_cost(model)).precision == precision, (kind, second)
+
+
 def test_arithmetic_is_what_the_graph_says() -> None:
     half = graph_of([convolution(["x", "w"], "y")], {"w": weights(16, 3, 3, 3, dtype=np.float16)},
                     inputs={"x": (1, 3, HEIGHT, WIDTH)}, dtype=TensorProto.FLOAT16)  # fmt: skip
