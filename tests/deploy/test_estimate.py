@@ -94,6 +94,14 @@ def test_a_left_out_network_is_estimated_by_the_others_alone() -> None:
     assert spread([one, other]) == (pytest.approx(0.25, rel=1e-3), pytest.approx(4.0, rel=1e-3))
 
 
+def test_the_error_bar_contains_the_estimate() -> None:
+    # Both numbers at their bounds estimate both too low; the bar still starts at the estimate itself.
+    slow = [Published("a", 1e6, 1.0, 1), Published("b", 2e6, 1.0, 1)]
+    low, high = spread(slow)
+    assert low == 1.0
+    assert high > 1e4
+
+
 def test_all_points_of_one_network_leave_nothing_to_fit() -> None:
     with pytest.raises(ValueError, match="no published latencies"):
         left_out([Published("a", 20.0, 10.0, 0)])

@@ -95,6 +95,23 @@ def test_an_activation_spelled_out_joins_where_its_branches_meet_again(readers_m
     assert kinds == (["Conv + 2"] if readers_meet else ["Conv", "Sigmoid", "Conv + 1"])
 
 
+def test_a_small_result_spread_over_a_larger_one_is_written() -> None:
+    model = graph_of(
+        [convolution(["x", "w"], "c"), node("Add", ["c", "other"], "y")],
+        {"w": weights(1, 3, 3, 3)},
+        inputs={"x": (1, 3, HEIGHT, WIDTH), "other": (1, 8, HEIGHT, WIDTH)},
+    )
+    convolved, added = model_cost(model)
+    assert convolved.bytes_moved == 4 * (3 * PIXELS + 3 * 9 + PIXELS)
+    assert added.bytes_moved == 4 * (PIXELS + 8 * PIXELS + 8 * PIXELS)
+
+
+def test_a_normalisation_reads_its_values_twice() -> None:
+    model = graph_of([node("InstanceNormalization", ["x", "w", "b"], "y")], {"w": weights(3), "b": weights(3)},
+                     inputs={"x": (1, 3, HEIGHT, WIDTH)})  # fmt: skip
+    assert only(model_cost(model)).bytes_moved == 4 * (2 * 3 * PIXELS + 3 + 3 + 3 * PIXELS)
+
+
 def test_views_and_constants_cost_nothing() -> None:
     model = graph_of(
         [
