@@ -102,7 +102,8 @@ def counterpart(entry: Entry, baseline: Sequence[Entry], entries: Sequence[Entry
 def checks(entry: Entry, base: Entry) -> list[Check]:
     """Every number that both have."""
     found = []
-    for dataset in datasets([entry]):
+    # An estimate's accuracy was measured elsewhere, and is compared there.
+    for dataset in datasets([entry]) if entry.accuracy_from is None else ():
         if base.accuracy(dataset):
             found += [accuracy_check(entry, base, dataset, metric) for metric in JUDGED_METRICS]
     return [*found, *time_checks(entry, base), *memory_checks(entry, base)]
@@ -154,7 +155,7 @@ def time_checks(entry: Entry, base: Entry) -> list[Check]:
         note = "told by the ratio, which other work on the machine does not change"
     else:
         judgement = by_size(change, LEAST_TIME_CHANGE) if slower or faster else "same"
-        note = "both estimated" if theirs.p90_ms is None else f"p90 was {number(theirs.p90_ms)} ms"
+        note = "both estimated" if theirs.p90_ms is None else f"separate runs, p90 was {number(theirs.p90_ms)} ms"
     found.append(Check("p50 ms", number(theirs.p50_ms), number(ours.p50_ms), f"{change:+.1%}; {note}", judgement))
     return found
 

@@ -82,6 +82,17 @@ def test_boards_power_modes_and_kinds_are_never_compared_with_each_other(make_ro
             compare(make_entries([make_row(p50=1.0, **change)]), make_entries([make_row(p50=1.0)]))
 
 
+def test_accuracy_that_an_estimate_borrowed_is_compared_once(make_row: MakeRow) -> None:
+    """Where it was measured."""
+    old = [make_row(epe=BASE), make_row(p50=5.0, kind="estimated", device="a Jetson")]
+    new = [make_row(epe=[value + 1 for value in BASE]), old[1]]
+    found = compare(make_entries(new), make_entries(old))
+    assert [item.entry.kind for item, _ in found.worse] == ["measured"]
+    assert {check.what for item in found.compared if item.entry.kind == "estimated" for check in item.checks} == {
+        "p50 ms", "memory MB",
+    }  # fmt: skip
+
+
 def test_new_weights_of_the_same_name_are_compared_and_gone_ones_told(make_row: MakeRow) -> None:
     found = compare(
         make_entries([make_row(p50=1.0, sha256="99" * 32), make_row("new", p50=1.0)]),
