@@ -141,6 +141,21 @@ def test_a_run_resumes_exactly_and_its_result_is_quantised_like_any_student(
     assert names[0] == names[1]
 
 
+@pytest.mark.slow
+def test_two_processes_learn_what_one_does(student_file: Path, graphs: Path, clip_labels: Path, tmp_path: Path) -> None:
+    """Tolerance: sums in another order move a gradient by roundings, and AdamW a weight by the learning rate at most."""
+    for devices in ("1", "2"):
+        words = arguments(tmp_path / devices, student_file, graphs, clip_labels, "--steps", "4", "--data.lanes", "2",
+                          "--trainer.devices", devices)  # fmt: skip
+        subprocess.run([sys.executable, "-m", "stereo.cli", *words], check=True, capture_output=True, timeout=580)
+    one, two = (load_file(tmp_path / devices / "student.safetensors") for devices in ("1", "2"))
+    start = load_file(student_file)
+    moved = max((one[name] - start[name]).abs().max().item() for name in one)
+    apart = max((one[name] - two[name]).abs().max().item() for name in one)
+    assert moved > 1e-4
+    assert apart < 1e-4 * 4
+
+
 def test_what_does_not_go_together_is_refused(
     student_file: Path, graphs: Path, clip_labels: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
