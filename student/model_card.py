@@ -123,11 +123,29 @@ def data_text(training: dict[str, Any]) -> str:
 
 
 def training_text(training: dict[str, Any]) -> str:
-    """Steps, samples, compute, seed."""
+    """Steps, samples, compute, seed; the trainings before it in their order."""
+    lines, total, count = [], 0, 0
+    while training:
+        lines.append(one_training(training))
+        total, count = total + (training.get("samples") or 0), count + 1
+        training = (training.get("started_from") or {}).get("training") or {}
+    if count == 1:
+        return lines[0]
+    return (
+        "\n".join(f"{index}. {line}" for index, line in enumerate(reversed(lines), 1))
+        + f"\n\n{total:,} samples in all."
+    )
+
+
+def one_training(training: dict[str, Any]) -> str:
+    """Steps, samples, compute and seed of one of them."""
+    if "config" not in training or "samples" not in training:
+        return "A training that does not say how long it was."
     config = training["config"]
     planned = f" of {training['planned_steps']:,} that were planned" if "planned_steps" in training else ""
+    crops = [config["data"]["crop"], *(stage["crop"] for stage in config["data"].get("stages") or [])]
     return (
-        f"{training['steps']:,} steps{planned}, {training['samples']:,} samples of {config['data']['crop']} px, seed "
+        f"{training['steps']:,} steps{planned}, {training['samples']:,} samples of {', then '.join(crops)} px, seed "
         f"{config['seed']}, {training['precision']}, {training['seconds'] / 3600:.2f} hours on {training['device']}."
     )
 

@@ -105,10 +105,10 @@ def labels_of(path: Path, licences: Mapping[str, str]) -> dict[str, Any]:
 
 
 def ancestor(init: str | None, made_from: Mapping[str, str]) -> dict[str, Any] | None:
-    """Name, checksum and training record of the student that a training started from.
+    """Name, checksum and training record of the student that a training started from, and of what that started from.
 
     Raises:
-        UserError: that file is gone, or is another one now.
+        UserError: one of these files is gone, or is another one now.
     """
     if init is None:
         return None
@@ -117,6 +117,9 @@ def ancestor(init: str | None, made_from: Mapping[str, str]) -> dict[str, Any] |
     if digest not in made_from.values():
         raise UserError("is not the file that the training started from", where=path, fix="ship it beside that file")
     training = read_metadata(path)["training"]
+    earlier = (training.get("config") or {}).get("init")
+    if earlier and "started_from" not in training:  # a student that did not ship itself
+        training = {**training, "started_from": ancestor(earlier, training.get("made_from", {}))}
     refuse_non_commercial(training)
     return {"name": path.name, "sha256": digest, "training": without_folders(training)}
 

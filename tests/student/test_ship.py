@@ -238,6 +238,21 @@ def test_what_it_started_from_is_told_and_judged_too(tmp_path: Path, weights: Pa
         f"started from the weights parent.safetensors (sha256 {start['sha256']})" in (weights / "nano.md").read_text()
     )
 
+    middle = tmp_path / "middle.safetensors"
+    between = training(textures, made_from={str(parent): sha256_file(parent)}, samples=50)
+    between["config"] = {**between["config"], "init": str(parent), "data": {**between["config"]["data"], "stages": [
+        {"start": 0.5, "crop": "96x192"}]}}  # fmt: skip
+    save_student(build_student("tiny", max_disp=64), middle, training=between)
+    last = training(textures, made_from={str(middle): sha256_file(middle)})
+    last["config"]["init"] = str(middle)
+    shipped = ship.ship(trained(tmp_path, last), "nano", trained_on=None, licences={})
+    start = read_metadata(shipped)["training"]["started_from"]
+    assert start["training"]["started_from"]["name"] == "parent.safetensors"
+    text = (weights / "nano.md").read_text()
+    assert "2. 100 steps, 50 samples of 64x96, then 96x192 px" in text
+    assert "450 samples in all." in text
+    assert shipped_problems(shipped) == []
+
     save_student(build_student("tiny", max_disp=64), parent, training={"steps": 8})
     with pytest.raises(UserError, match="is not the file that the training started from"):
         ship.ship(trained(tmp_path, record), "nano", trained_on=None, licences={})
