@@ -143,7 +143,9 @@ def one_training(training: dict[str, Any]) -> str:
         return "A training that does not say how long it was."
     config = training["config"]
     planned = f" of {training['planned_steps']:,} that were planned" if "planned_steps" in training else ""
-    crops = [config["data"]["crop"], *(stage["crop"] for stage in config["data"].get("stages") or [])]
+    share = training["steps"] / training.get("planned_steps", training["steps"])
+    stages = [stage for stage in config["data"].get("stages") or [] if stage["start"] < share]
+    crops = [config["data"]["crop"], *(stage["crop"] for stage in stages)]
     return (
         f"{training['steps']:,} steps{planned}, {training['samples']:,} samples of {', then '.join(crops)} px, seed "
         f"{config['seed']}, {training['precision']}, {training['seconds'] / 3600:.2f} hours on {training['device']}."
