@@ -1,6 +1,7 @@
 """A student compiled by Torch-TensorRT behind deploy's Runner protocol, for GPU servers that have torch anyway.
 
-Not yet run on hardware: held by a stand-in for its interface. On a Jetson build an engine instead.
+Not yet run on hardware: held by a stand-in for its interface. On a Jetson build an engine instead: the
+last release for Orin is that of torch 2.8.
 https://docs.pytorch.org/TensorRT
 
 # B batch (1), H height, W width
@@ -24,9 +25,9 @@ from student.export import graph_metadata
 from student.model import StudentStereo
 
 Floats = npt.NDArray[np.float32]
-# torch → the Torch-TensorRT that was built against it: since 2.0 both carry the same numbers, and no other pair loads.
+# torch → the Torch-TensorRT that was built against it: both carry the same numbers.
 # https://github.com/pytorch/TensorRT/releases
-VERSIONS = {f"2.{minor}": f"2.{minor}" for minor in range(8, 14)}
+VERSIONS = {f"2.{minor}": f"2.{minor}" for minor in range(8, 15)}
 log = logging.getLogger(__name__)
 
 

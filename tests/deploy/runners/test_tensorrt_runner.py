@@ -177,6 +177,15 @@ def test_what_fails_halfway_leaves_nothing_allocated(
     assert board.machine.leaks() == {}
 
 
+def test_no_memory_for_a_context(make_gpu: Callable[..., Any], built: Callable[..., Path]) -> None:
+    board = make_gpu("10.3")
+    path = built()
+    board.workshop.no_context = True
+    with pytest.raises(UserError, match=r"no execution context: the GPU's memory may be used up"):
+        open_runner(path)
+    assert board.machine.leaks() == {}
+
+
 def test_an_engine_from_elsewhere(make_gpu: Callable[..., Any], built: Callable[..., Path]) -> None:
     make_gpu("10.3")
     path = built()

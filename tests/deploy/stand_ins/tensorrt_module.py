@@ -33,12 +33,14 @@ class Workshop:
         build_errors: what a failing build logs; with any, it fails.
         during_build: called at each step.
         configs: every builder configuration that was built with.
+        no_context: an execution context finds no memory.
         measured: how many kernels builds timed, those in a timing cache not.
     """
 
     has_driver: bool = True
     build_errors: list[str] = field(default_factory=list)
     during_build: Callable[[], None] | None = None
+    no_context: bool = False
     configs: list[Any] = field(default_factory=list)
     measured: int = 0
 
@@ -357,7 +359,7 @@ def make_tensorrt(table: Table, version: str, machine: Any, workshop: Workshop) 
             return enums["DataType"][TYPES[value.type.tensor_type.elem_type][0]]
 
         def create_execution_context(self) -> Any:
-            return IExecutionContext(self)
+            return None if workshop.no_context else IExecutionContext(self)
 
         def create_engine_inspector(self) -> Any:
             return EngineInspector(self)
