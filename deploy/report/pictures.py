@@ -87,8 +87,12 @@ def scenes(entries: Sequence[Entry], *, everything: bool = False) -> tuple[list[
         wanted += chosen
         if len(chosen) < len(keys):
             left_out.append(f"{len(keys) - len(chosen)} more of {dataset}")
-    loaded = {path: load(path) for key in wanted for path in paths_of(key, entries)}
-    encoded = encode_all(loaded, budget=None if everything else BUDGET_BYTES)
+    paths = [path for key in wanted for path in paths_of(key, entries)]
+    if everything:
+        encoded = {path: encode(load(path), WIDTHS_PX[0]) for path in dict.fromkeys(paths)}
+    else:
+        # Shrunk at once: full-size benchmarks have pictures of 18 MB each.
+        encoded = encode_all({path: shrink(load(path), WIDTHS_PX[0]) for path in dict.fromkeys(paths)})
     kept, total = [], 0
     for key in wanted:
         total += sum(len(encoded[path]) for path in paths_of(key, entries))
@@ -112,18 +116,12 @@ def pictured(entries: Sequence[Entry]) -> list[Entry]:
     return [entry for entry in own if entry.number in kept]
 
 
-def encode_all(pictures: Mapping[str, Image], *, budget: int | None = BUDGET_BYTES) -> dict[str, bytes]:
-    """All pictures at the largest of `WIDTHS_PX` that keeps to the budget, or at the smallest.
-
-    Args:
-        budget: bytes of all together; None has no limit.
-    """
-    if budget is None:
-        return {path: encode(picture, WIDTHS_PX[0]) for path, picture in pictures.items()}
+def encode_all(pictures: Mapping[str, Image]) -> dict[str, bytes]:
+    """All pictures at the largest of `WIDTHS_PX` that keeps to the budget, or at the smallest."""
     encoded: dict[str, bytes] = {}
     for width in WIDTHS_PX:
         encoded = {path: encode(picture, width) for path, picture in pictures.items()}
-        if sum(map(len, encoded.values())) <= budget:
+        if sum(map(len, encoded.values())) <= BUDGET_BYTES:
             break
     return encoded
 
@@ -146,14 +144,20 @@ def load(path: str) -> Image:
     return read_image(path)
 
 
+def shrink(picture: Image, width: int) -> Image:
+    """The picture at most this wide."""
+    if picture.shape[1] <= width:
+        return picture
+    height = max(1, round(picture.shape[0] * width / picture.shape[1]))
+    return cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA).astype(picture.dtype)
+
+
 def encode(picture: Image, width: int) -> bytes:
     """JPEG of at most this width."""
-    if picture.shape[1] > width:
-        height = max(1, round(picture.shape[0] * width / picture.shape[1]))
-        picture = cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA).astype(picture.dtype)
-    done, data = cv2.imencode(".jpg", picture[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
+    small = shrink(picture, width)
+    done, data = cv2.imencode(".jpg", small[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
     if not done:
-        raise UserError(f"OpenCV could not encode a {picture.shape} picture as JPEG")
+        raise UserError(f"OpenCV could not encode a {small.shape} picture as JPEG")
     return data.tobytes()
 
 
