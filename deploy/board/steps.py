@@ -173,10 +173,14 @@ def ready(place: Place, connection: Connection, arguments: dict[str, Any]) -> di
     return {"program": str(place.root / "predict"), "files": ["predict"]}
 
 
-Step = Callable[[Place, Connection, dict[str, Any]], dict[str, Any]]
-STEPS: dict[str, Step] = {"take": take, "install": install, "verb": verb, "ready": ready}
+# No alias for this type: Python 3.8, which the PC refuses by its probe, could not even make it.
+STEPS: dict[str, Callable[[Place, Connection, dict[str, Any]], dict[str, Any]]] = {
+    "take": take, "install": install, "verb": verb, "ready": ready,
+}  # fmt: skip
 # What has to be asked each time, because the answer may have changed.
-QUESTIONS: dict[str, Step] = {"prepare": prepare, "runtime": require_runtime, "modes": try_modes}
+QUESTIONS: dict[str, Callable[[Place, Connection, dict[str, Any]], dict[str, Any]]] = {
+    "prepare": prepare, "runtime": require_runtime, "modes": try_modes,
+}  # fmt: skip
 
 
 def journaled(place: Place, connection: Connection, request: dict[str, Any]) -> tuple[dict[str, Any], bool]:
