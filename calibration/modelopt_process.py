@@ -19,7 +19,7 @@ from typing import Any
 from calibration.frames import FrameRecord
 from calibration.modelopt_request import ModeloptRequest
 from stereo.artifacts import disk_error
-from stereo.errors import UserError
+from stereo.errors import SILENT, UserError
 from stereo.progress import Ticker, progress
 
 WORKER = "calibration.modelopt_worker"
@@ -62,7 +62,7 @@ def run_modelopt(request: ModeloptRequest, folder: Path) -> list[FrameRecord]:
     request.write(folder / "request.json")
     log_path = folder / "modelopt.log"
     command = [sys.executable, "-m", WORKER, str(folder / "request.json")]
-    environment = {**os.environ, **OFFLINE, **REPEATABLE, "TMPDIR": str(folder)}
+    environment = {**os.environ, **OFFLINE, **SILENT, **REPEATABLE, "TMPDIR": str(folder)}
     with log_path.open("wb") as log_file:
         child = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log_file, cwd=folder, env=environment,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import platform
 import subprocess
 import sys
@@ -25,6 +26,7 @@ from deploy.runners.registry import TELEMETRY
 from deploy.runtime_probes import PROBES, probe_all
 from deploy.terminal_table import print_table
 from stereo.artifacts import commit
+from stereo.errors import SILENT
 
 
 @dataclass(frozen=True)
@@ -153,7 +155,7 @@ def find_all(parts: Sequence[Part]) -> list[PartFound]:
     program += "print(getattr(m, '__version__', 'unknown'))"
     processes = [
         subprocess.Popen([sys.executable, "-c", program, part.module], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                         text=True)
+                         text=True, env={**os.environ, **SILENT})
         for part in parts
     ]  # fmt: skip
     found = []

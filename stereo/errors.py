@@ -7,6 +7,7 @@ with 1.
 from __future__ import annotations
 
 import importlib
+import os
 from types import ModuleType
 
 
@@ -27,8 +28,12 @@ class UserError(Exception):
         super().__init__(" ".join(line.split()))
 
 
+# What keeps packages from reporting home. onnxruntime's Linux wheels write a device id at import unless told not to.
+SILENT = {"ORT_DISABLE_TELEMETRY": "1"}
+
+
 def require(module: str, *, hint: str) -> ModuleType:
-    """Import an optional dependency.
+    """Import an optional dependency, its telemetry switched off.
 
     Args:
         module: import name, dots allowed.
@@ -37,6 +42,7 @@ def require(module: str, *, hint: str) -> ModuleType:
     Raises:
         UserError: when the module, or a library it loads, is missing.
     """
+    os.environ.update(SILENT)  # children inherit it
     try:
         return importlib.import_module(module)
     except ImportError as error:

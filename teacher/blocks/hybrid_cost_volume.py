@@ -106,6 +106,8 @@ class HybridCostVolume(nn.Module):
         if self.projection is None:
             return correlation
         # Both eyes in one call: one convolution in the graph, one set of activation statistics for INT8.
-        left, right = self.projection(torch.cat([left_BCHW, right_BCHW])).split([left_BCHW.shape[0], right_BCHW.shape[0]])
+        left, right = self.projection(torch.cat([left_BCHW, right_BCHW])).split(
+            [left_BCHW.shape[0], right_BCHW.shape[0]]
+        )
         copies = left[:, :, None].expand(-1, -1, planes, -1, -1)
         return torch.cat([correlation.to(left.dtype), copies, shifted_planes(right, planes)], dim=1)

@@ -201,6 +201,15 @@ def test_openvino_tells_where_int8_is_not_what_it_is_elsewhere(
     assert ("8-bit dot products" in caplog.text) is not able
 
 
+def test_onnxruntime_writes_no_device_id(tmp_path: Path, network: Path) -> None:
+    """Its wheels for Linux do at import, below the home folder, unless told not to before."""
+    program = f"from deploy.runners.registry import open_runner; open_runner({str(network)!r}, 'onnxruntime').close()"
+    clean = {key: value for key, value in os.environ.items() if not key.startswith(("ORT_", "XDG_"))}
+    for words in (["-c", program], ["-m", "stereo.cli", "doctor"]):
+        subprocess.run([sys.executable, *words], env={**clean, "HOME": str(tmp_path)}, capture_output=True, check=True)
+    assert not list(tmp_path.rglob("*onnxruntime*"))
+
+
 def test_openvino_sends_no_telemetry(tmp_path: Path, network: Path) -> None:
     """Its telemetry leaves a client id in ~/intel at every import; ours must not."""
     pytest.importorskip("openvino")
