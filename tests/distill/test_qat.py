@@ -143,7 +143,7 @@ def test_a_run_resumes_exactly_and_its_result_is_quantised_like_any_student(
 
 @pytest.mark.slow
 def test_two_processes_learn_what_one_does(student_file: Path, graphs: Path, clip_labels: Path, tmp_path: Path) -> None:
-    """Tolerance: sums in another order move a gradient by roundings, and AdamW a weight by the learning rate at most."""
+    """Sums in another order move a gradient by roundings, and AdamW a weight by the learning rate at most."""
     for devices in ("1", "2"):
         words = arguments(tmp_path / devices, student_file, graphs, clip_labels, "--steps", "4", "--data.lanes", "2",
                           "--trainer.devices", devices)  # fmt: skip
