@@ -3,8 +3,6 @@
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3.10 || command -v python3)
 VENV ?= .venv
-# Two at a time: many tests start processes of their own. A file stays with one of them, and so do its fixtures.
-PARALLEL ?= -n 2 --dist loadfile
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 CODE := stereo teacher student distill calibration deploy tests benchmarks
@@ -15,10 +13,10 @@ demo: $(STAMP)
 	$(BIN)/stereodistill demo
 
 test: $(STAMP)
-	$(BIN)/python -m pytest $(PARALLEL) -m "not slow and not gpu and not jetson"
+	$(BIN)/python -m pytest -m "not slow and not gpu and not jetson"
 
 test-slow: $(STAMP)
-	$(BIN)/python -m pytest $(PARALLEL) -m "slow and not gpu and not jetson"
+	$(BIN)/python -m pytest -m "slow and not gpu and not jetson"
 
 lint: $(STAMP)
 	$(BIN)/ruff check $(CODE)
