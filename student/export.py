@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from student.checkpoint import find_student, load_student
 from student.config import ApcForm, ExportConfig
 from student.exported import ExportedStudent
 from student.model import SIZE_MULTIPLE, StudentStereo
+from teacher.fusing import fold_batch_norms
 
 
 def graph_metadata(student: StudentStereo, *, precision: str, source_sha256: str, apc_form: ApcForm) -> dict[str, str]:
@@ -53,6 +55,10 @@ def export_student(
     if extra_outputs:
         student = ExportedStudent(student, extra_outputs)
         outputs = student.outputs
+    if apc_form == "conv2d":
+        # The exporter computes no large constants, and so leaves norms behind weights that are reshaped first.
+        student = copy.deepcopy(student).eval()
+        fold_batch_norms(student)
     student.set_apc_form(apc_form)
     return export_onnx(
         student, path, size=size, metadata=metadata, opset=opset, outputs=outputs, open_batch=open_batch

@@ -103,7 +103,7 @@ def test_an_operator_that_is_not_allowed_is_named_with_its_module(tmp_path: Path
 
     class Warp(torch.nn.Module):
         def forward(self, image: torch.Tensor) -> torch.Tensor:
-            return torch.nn.functional.grid_sample(image, image[:, :, :, :2].permute(0, 2, 3, 1).repeat(1, 1, 1, 2))
+            return torch.nn.functional.grid_sample(image, torch.cat([image, image], dim=1).permute(0, 2, 3, 1))
 
     with pytest.raises(RuntimeError, match="GridSample in 'warp/GridSample'"):
         export_onnx(Sampler(), tmp_path / "s.onnx", size=(32, 32), metadata={})
