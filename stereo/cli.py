@@ -63,6 +63,7 @@ VERBS: dict[str, Verb] = {
     ),
     "train": Verb("train a student, or FoundationStereo", "distill.config:TrainConfig", "distill.train:train"),
     "summary": Verb("cost of a student, block by block", "student.config:SummaryConfig", "student.summary:summary"),
+    "widen": Verb("begin a wide student where a narrow one is", "student.config:WidenConfig", "student.widen:run"),
     "export": Verb("write a student as ONNX", "student.config:ExportConfig", "student.export:export"),
     "quantize": Verb(
         "FP32, FP16 and INT8 graphs of a student", "calibration.config:QuantizeConfig", "calibration.quantize:quantize"

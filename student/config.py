@@ -58,3 +58,20 @@ class SummaryConfig:
     size: str = dataclasses.field(default="480x640", kw_only=True)
     max_disp: int | None = dataclasses.field(default=None, kw_only=True)
     iterations: int | None = dataclasses.field(default=None, kw_only=True)
+
+
+@dataclasses.dataclass
+class WidenConfig:
+    """Options of `widen`.
+
+    Args:
+        student: a shipped student's name or a .safetensors file.
+        preset: the wider preset.
+        out: the .safetensors file to write: what `train --init` begins with.
+        seed: of the random shares of copied channels.
+    """
+
+    student: str = positional()
+    preset: str = dataclasses.field(kw_only=True)
+    out: Path = dataclasses.field(kw_only=True)
+    seed: int = dataclasses.field(default=0, kw_only=True)

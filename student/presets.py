@@ -10,7 +10,7 @@ from student.model import SIZE_MULTIPLE, StudentConfig, StudentStereo
 PRESETS: dict[str, StudentConfig] = {
     "nano": StudentConfig(preset="nano"),
     "small": StudentConfig(
-        preset="small", widths=(32, 48, 96, 128), matching_channels=16, volume_widths=(32, 64, 96),
+        preset="small", widths=(32, 48, 96, 128), matching_channels=32, volume_widths=(32, 64, 96),
         transformer_heads=4, hidden=64, context=32, motion=32, mask_width=32,
     ),
     # For tests of the machinery: every block is there, nothing is good.

@@ -22,6 +22,8 @@ from teacher.blocks.selective_gru import ChannelAttention, SelectiveConvGRU, Spa
 DISPARITY_SCALE = 32.0
 # Brings the cosines, which are at most 1, to the size of the features that join them.
 CORRELATION_SCALE = 8.0
+# Channels that each of the motion encoder's inputs is encoded in.
+ENCODED = 16
 
 
 class Context(NamedTuple):
@@ -69,10 +71,10 @@ class MotionEncoder(nn.Module):
         super().__init__()
         self.radius = radius
         taps = 2 * radius + 1
-        self.volume_conv = nn.Conv2d(volume_channels * taps, 16, 1)
-        self.correlation_conv = nn.Conv2d(taps, 16, 1)
-        self.disparity_conv = nn.Conv2d(1, 16, 3, padding=1)
-        self.merge = nn.Conv2d(48, outputs, 3, padding=1)
+        self.volume_conv = nn.Conv2d(volume_channels * taps, ENCODED, 1)
+        self.correlation_conv = nn.Conv2d(taps, ENCODED, 1)
+        self.disparity_conv = nn.Conv2d(1, ENCODED, 3, padding=1)
+        self.merge = nn.Conv2d(3 * ENCODED, outputs, 3, padding=1)
 
     def forward(self, geometry: Geometry, disparity_B1HW: torch.Tensor) -> torch.Tensor:
         coarse = F.avg_pool2d(disparity_B1HW, 2) / 2

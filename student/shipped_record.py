@@ -57,12 +57,18 @@ def shipped_record(
 
 
 def without_folders(value: Any) -> Any:
-    """The same JSON value with each path cut down to its last part."""
+    """The same JSON value with each path cut down to its last part, among the keys too; a licence stays as it is."""
     if isinstance(value, Mapping):
-        return {key: without_folders(item) for key, item in value.items()}
+        return {last_part(key): item if key == "licence" else without_folders(item) for key, item in value.items()}
     if isinstance(value, list):
         return [without_folders(item) for item in value]
-    return Path(value).name if isinstance(value, str) and "/" in value else value
+    return last_part(value)
+
+
+def last_part(value: Any) -> Any:
+    """The name at the end of a path; anything else as it is. A text of several words with a slash in it is no path."""
+    is_path = isinstance(value, str) and "/" in value and (value[0] in "/~." or len(value.split()) == 1)
+    return Path(value).name if is_path else value
 
 
 def photographs(folder: Path) -> list[dict[str, Any]]:
