@@ -138,7 +138,9 @@ def training_text(training: dict[str, Any]) -> str:
 
 
 def one_training(training: dict[str, Any]) -> str:
-    """Steps, samples, compute and seed of one of them."""
+    """Steps, samples, compute and seed of one of them; or that it was no training but a widening."""
+    if widened := training.get("widened"):
+        return f"Widened from a {widened['preset']} (`stereodistill widen`, seed {widened['seed']}), without training."
     if "config" not in training or "samples" not in training:
         return "A training that does not say how long it was."
     config = training["config"]

@@ -241,9 +241,10 @@ def widened_tensors(narrow: StudentStereo, wide: StudentStereo, *, seed: int) ->
         outputs = maps[rule.outputs]
         grown = tensor.index_select(0, outputs)
         if rule.inputs is not None and tensor.dim() > 1:
-            grown = uneven_shares(grown, maps[rule.inputs], generator)
-        if rule.reads_compared and tensor.dim() > 1:
-            grown = grown * copies(maps[rule.inputs]).sqrt().reshape([1, -1] + [1] * (grown.dim() - 2))
+            inputs = maps[rule.inputs]
+            grown = uneven_shares(grown, inputs, generator)
+            if rule.reads_compared:
+                grown = grown * copies(inputs).sqrt().reshape([1, -1] + [1] * (grown.dim() - 2))
         if rule.compared:
             grown = grown / copies(outputs).sqrt().reshape([-1] + [1] * (grown.dim() - 1))
         state[name] = grown.contiguous()

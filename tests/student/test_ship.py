@@ -262,6 +262,37 @@ def test_what_it_started_from_is_told_and_judged_too(tmp_path: Path, weights: Pa
         ship.ship(trained(tmp_path, record), "nano", trained_on=None, licences={})
 
 
+def test_no_folder_of_the_machine_stays_among_what_ancestors_were_made_from(
+    tmp_path: Path, weights: Path, textures: Path
+) -> None:
+    parent = tmp_path / "parent.safetensors"
+    own = training(textures, made_from={"/home/me/runs/first.safetensors": "0" * 64, "/home/me/photos": "1" * 64})
+    own["textures"] = [{"name": "skimage", "source": "scikit-image 0.26 wheel skimage/data", "licence": "CC0/MIT"}]
+    save_student(build_student("tiny", max_disp=64), parent, training=own)
+    record = training(textures, made_from={str(parent): sha256_file(parent)})
+    record["config"]["init"] = str(parent)
+    shipped = ship.ship(trained(tmp_path, record), "nano", trained_on=None, licences={})
+    kept = read_metadata(shipped)["training"]["started_from"]["training"]
+    assert kept["made_from"] == {"first.safetensors": "0" * 64, "photos": "1" * 64}
+    assert kept["textures"] == own["textures"]  # texts with a slash in them are no paths
+    for file in (shipped, weights / "nano.md"):
+        assert b"/home/me" not in file.read_bytes()
+
+
+def test_a_widening_is_told_as_what_it_is(tmp_path: Path, weights: Path, textures: Path) -> None:
+    wide = tmp_path / "wide.safetensors"
+    start = {"name": "nano.safetensors", "sha256": "2" * 64, "training": training(textures, samples=50)}
+    save_student(build_student("tiny", max_disp=64), wide,
+                 training={"widened": {"preset": "nano", "seed": 0}, "started_from": start})  # fmt: skip
+    record = training(textures, made_from={str(wide): sha256_file(wide)})
+    record["config"]["init"] = str(wide)
+    shipped = ship.ship(trained(tmp_path, record), "nano", trained_on=None, licences={})
+    text = (weights / "nano.md").read_text()
+    assert "2. Widened from a nano (`stereodistill widen`, seed 0), without training." in text
+    assert "450 samples in all." in text
+    assert shipped_problems(shipped) == []
+
+
 def label_set(folder: Path, *, source: str, teacher: str) -> Path:
     """A label set of one frame."""
     identity = {"source": {"kind": "folder", "path": source}, "teacher": {"name": "onnx", "network": teacher}}
