@@ -16,6 +16,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from importlib import metadata
+from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Any
 
@@ -171,7 +172,8 @@ def run_pip(target: Target, wanted: Sequence[str], folder: Path) -> None:
     Raises:
         UserError: it cannot.
     """
-    require("pip", hint="python -m ensurepip")
+    if PathFinder.find_spec("pip") is None:  # not importing it: see find_pip of deploy.board.install
+        raise UserError("cannot import pip", fix="python -m ensurepip")
     platforms = [word for name in target.platforms for word in ("--platform", name)]
     command = [
         sys.executable, "-m", "pip", "--disable-pip-version-check", "download", "--quiet", "--no-input", "--dest",

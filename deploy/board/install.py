@@ -126,9 +126,11 @@ def find_pip(bundle: Path) -> str:
     wheels = sorted((bundle / "wheelhouse").glob("pip-*.whl"))
     if wheels:
         return str(wheels[-1] / "pip")
-    import importlib.util
+    from importlib.machinery import PathFinder
 
-    found = importlib.util.find_spec("pip")
+    # Not importlib.util: setuptools hooks into it, takes who asks for pip for pip itself, and does without its own
+    # distutils from then on, so that importing setuptools fails.
+    found = PathFinder.find_spec("pip")
     if found is None or not found.submodule_search_locations:
         raise Refusal("there is no pip, in the bundle or on the board", fix="make the bundle with its wheelhouse")
     return next(iter(found.submodule_search_locations))

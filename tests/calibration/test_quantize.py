@@ -192,7 +192,8 @@ def test_openvino_runs_integer_kernels_and_agrees(variants, graphs, inputs):
     integer, _, total = runner.metadata["runtime.integer_kernels"].split()[:3]
     runner.close()
     # Without 8-bit dot products OpenVINO computes some convolutions in float, and the runner says how many. With them
-    # (VNNI) but without AMX, it does so for the eight of this student that read 24 channels or write 8; a shipped one has none.
+    # (VNNI) but without AMX, it does so for the eight of this student that read 24 channels or write 8; a shipped
+    # student has none of these.
     quantised = len(quantised_nodes(graphs["int8"]))
     assert quantised * (0.75 if has_byte_dot_products() else 0.5) < int(integer) <= quantised, f"{integer} of {total}"
     wanted, exact = (disparity(variants / f"{role}.onnx", inputs) for role in ("int8", "fp32"))

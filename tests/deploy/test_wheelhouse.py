@@ -110,3 +110,16 @@ def test_the_real_wheelhouse_of_jetpack_6(tmp_path: Path) -> None:
         assert start in locks["aarch64-cp310.txt"]
     assert sum(name.startswith("pip-") for name in names) == 1
     assert "opencv-python-headless==" in locks["aarch64-cp310-opencv.txt"]
+
+
+def test_looking_for_pip_leaves_setuptools_importable() -> None:
+    """A process that bundles or flashes may import modelopt afterwards, which imports setuptools."""
+    pytest.importorskip("setuptools", reason="setuptools is not installed")
+    program = (
+        "from pathlib import Path\n"
+        "from deploy.board.install import find_pip\n"
+        "assert Path(find_pip(Path('/no/bundle'))).name == 'pip'\n"
+        "import setuptools\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
