@@ -122,12 +122,23 @@ def ancestor(init: str | None, made_from: Mapping[str, str]) -> dict[str, Any] |
     digest = sha256_file(path)
     if digest not in made_from.values():
         raise UserError("is not the file that the training started from", where=path, fix="ship it beside that file")
-    training = read_metadata(path)["training"]
-    earlier = (training.get("config") or {}).get("init")
-    if earlier and "started_from" not in training:  # a student that did not ship itself
-        training = {**training, "started_from": ancestor(earlier, training.get("made_from", {}))}
+    training = complete(read_metadata(path)["training"])
     refuse_non_commercial(training)
     return {"name": path.name, "sha256": digest, "training": without_folders(training)}
+
+
+def complete(training: Mapping[str, Any]) -> dict[str, Any]:
+    """A record with that of the student it started from, and so on to the first, as shipped students have them.
+
+    Raises:
+        UserError: one of these files is gone, or is another one now.
+    """
+    start, config = training.get("started_from"), training.get("config") or {}
+    if start:  # shipped, or widened: the record beneath may still lack its own
+        return {**training, "started_from": {**start, "training": complete(start["training"])}}
+    if config.get("init"):
+        return {**training, "started_from": ancestor(config["init"], training.get("made_from", {}))}
+    return dict(training)
 
 
 def data_of(record: Mapping[str, Any]) -> dict[str, Any]:

@@ -292,6 +292,10 @@ def reasons_against(narrow: StudentConfig, wide: StudentConfig) -> list[str]:
             found.append(f"{name} {old} and {new}")
     if found:
         return found
+    for name, old, new in (("volume_widths[0]", narrow.volume_widths[0], wide.volume_widths[0]),
+                           ("context", narrow.context, wide.context)):  # fmt: skip
+        if new % old:  # a norm or a mean over these channels, in which each must count alike
+            found.append(f"{name} {new} is no multiple of {old}")
     if narrow.volume_widths[0] // narrow.transformer_heads != wide.volume_widths[0] // wide.transformer_heads:
         found.append("attention heads of different widths")
     if len(narrow.volume_widths) != 3:

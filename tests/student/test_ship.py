@@ -293,6 +293,23 @@ def test_a_widening_is_told_as_what_it_is(tmp_path: Path, weights: Path, texture
     assert shipped_problems(shipped) == []
 
 
+def test_a_widening_hides_nothing_of_what_came_before(tmp_path: Path, weights: Path, textures: Path) -> None:
+    first, second, wide = (tmp_path / f"{name}.safetensors" for name in ("first", "second", "wide"))
+    of_first = training(textures)
+    of_first["config"]["data"]["labels"] = ["/data/kitti"]
+    save_student(build_student("tiny", max_disp=64), first, training=of_first)
+    of_second = training(textures, made_from={str(first): sha256_file(first)})
+    of_second["config"]["init"] = str(first)
+    save_student(build_student("tiny", max_disp=64), second, training=of_second)
+    start = {"name": second.name, "sha256": sha256_file(second), "training": of_second}
+    save_student(build_student("tiny", max_disp=64), wide,
+                 training={"widened": {"preset": "tiny", "seed": 0}, "started_from": start})  # fmt: skip
+    record = training(textures, made_from={str(wide): sha256_file(wide)})
+    record["config"]["init"] = str(wide)
+    with pytest.raises(UserError, match="the licence of kitti does not allow"):
+        ship.ship(trained(tmp_path, record), "nano", trained_on=None, licences={})
+
+
 def label_set(folder: Path, *, source: str, teacher: str) -> Path:
     """A label set of one frame."""
     identity = {"source": {"kind": "folder", "path": source}, "teacher": {"name": "onnx", "network": teacher}}

@@ -9,12 +9,15 @@ from typing import Any
 import pytest
 import torch
 
+from deploy.models import shipped_students
+from distill.scenes import render_scenes
 from stereo.cli import main
 from stereo.errors import UserError
 from student.checkpoint import load_student, read_metadata, save_student
 from student.model import StudentConfig, StudentStereo
 from student.presets import PRESETS, build_student
 from student.widen import in_groups, in_pairs, joined, uneven_shares, widen
+from teacher.blocks import disparity_transformer
 
 TINY = PRESETS["tiny"]
 # Wider everywhere, by one half or by two, as small is than nano.
@@ -49,20 +52,33 @@ def presets(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("presets")
-def test_the_wide_student_computes_what_the_narrow_one_does() -> None:
-    without = dataclasses.replace(TINY, transformer_layers=0)
-    PRESETS["twice"] = dataclasses.replace(TWICE, transformer_layers=0)
-    narrow = trained_like(without)
+def test_the_wide_student_computes_what_the_narrow_one_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Without position codes, which depend on the width, the transformer is held to it too.
+    monkeypatch.setattr(disparity_transformer, "sinusoidal_positions", torch.zeros)
+    narrow = trained_like(TINY)
     wide = widen(narrow, "twice")
     with torch.no_grad():
         before, after = narrow.predict_sequence(*pair()), wide.predict_sequence(*pair())
     assert before.features is not None
     assert after.features is not None
+    assert before.scores is not None
     for one, other in zip(before.features, after.features, strict=True):
         torch.testing.assert_close(other[:, : one.shape[1]], one, rtol=1e-4, atol=1e-4)
-    torch.testing.assert_close(after.initial, before.initial, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(after.scores, before.scores, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(after.sequence[-1], before.sequence[-1], rtol=1e-4, atol=1e-3)
-    assert before.sequence[-1].std() > 0.1  # a map, not one number
+    assert before.scores.std() > 0.01  # scores and a map, not one number
+    assert before.sequence[-1].std() > 0.1
+
+
+@pytest.mark.skipif("nano" not in shipped_students(), reason="no nano ships")
+def test_small_begins_where_the_shipped_nano_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(disparity_transformer, "sinusoidal_positions", torch.zeros)
+    nano = load_student("nano", max_disp=64)
+    scene = render_scenes(1, (96, 192), generator=torch.Generator().manual_seed(3))
+    with torch.no_grad():
+        before, after = nano(scene.left, scene.right), widen(nano, "small")(scene.left, scene.right)
+    torch.testing.assert_close(after, before, rtol=1e-4, atol=1e-2)
+    assert before.std() > 1
 
 
 @pytest.mark.usefixtures("presets")
@@ -120,7 +136,9 @@ def test_small_is_a_wider_nano() -> None:
         ({"blocks": (1, 1, 2)}, "blocks"),
         ({"widths": (8, 16, 16, 8)}, "widths"),
         ({"hidden": 8}, "hidden"),
-        ({"transformer_heads": 8}, "transformer_heads|attention heads"),
+        ({"transformer_heads": 8}, "attention heads of different widths"),
+        ({"volume_widths": (12, 8, 8), "transformer_heads": 3}, r"volume_widths\[0\] 12 is no multiple of 8"),
+        ({"context": 12}, "context 12 is no multiple of 8"),
         ({}, "the same widths"),
     ],
 )
