@@ -72,6 +72,8 @@ class SensitivityConfig:
         layers: ask each convolution, not each block.
         epe_budget_px: how much EPE the mixed-precision graph may lose against FP32, mean over the pairs.
         bad2_budget_points: how much bad-2 it may lose, in points.
+        latency_budget: share of FP32's latency that it may take at most; goes before the budgets of errors.
+        latency_on: where: here (measured, in --runtime), or a BOARD@MODE that it is estimated for.
         runtime: what the graphs run in.
         threads: of it.
         max_disp: disparity range of the graphs in pixels, a multiple of 32; as trained when left out.
@@ -91,6 +93,8 @@ class SensitivityConfig:
     layers: bool = dataclasses.field(default=False, kw_only=True)
     epe_budget_px: float = dataclasses.field(default=0.02, kw_only=True)
     bad2_budget_points: float = dataclasses.field(default=0.15, kw_only=True)
+    latency_budget: float | None = dataclasses.field(default=None, kw_only=True)
+    latency_on: str = dataclasses.field(default="here", kw_only=True)
     runtime: Literal["onnxruntime", "openvino"] = dataclasses.field(default="onnxruntime", kw_only=True)
     threads: int = dataclasses.field(default=1, kw_only=True)
     max_disp: int | None = dataclasses.field(default=None, kw_only=True)

@@ -25,6 +25,7 @@ from calibration.config import SensitivityConfig
 from calibration.frames import choose_frames, describe
 from calibration.integer_graph import integer_graph
 from calibration.judge import Judge, Score
+from calibration.latency_budget import LatencyShare, NotAsked, check_budget, latency_share, within_budget
 from calibration.mixed import compose_mixed
 from calibration.modelopt_process import check_installed
 from calibration.partial import blocks_of, layers_of, quantise_only
@@ -82,6 +83,7 @@ def sensitivity(config: SensitivityConfig) -> Path:
     for option in ("epe_budget_px", "bad2_budget_points"):
         if not 0 <= getattr(config, option) < math.inf:
             raise UserError(f"{getattr(config, option)} is no budget", where=f"--{option}", fix="0 or more")
+    check_budget(config)
     size = parse_size(config.size, multiple=SIZE_MULTIPLE)
     truth = open_truth_set(config.truth, images=config.images)
     labels = LabelSet.open(config.frames)
@@ -114,7 +116,7 @@ def sensitivity(config: SensitivityConfig) -> Path:
                             "iterations": student.config.iterations},
                 "pairs": [files.name for files in truth.files],
                 "calibration": {"method": config.method, **describe(records, choice, total=len(labels))},
-                **measure(onnx.load(fp32), quantised, judge, config),
+                **measure(onnx.load(fp32), quantised, judge, config, folder),
             },
         )  # fmt: skip
         publish(folder, config.out, manifest)
@@ -123,9 +125,9 @@ def sensitivity(config: SensitivityConfig) -> Path:
 
 
 def measure(
-    original: onnx.ModelProto, quantised: onnx.ModelProto, judge: Judge, config: SensitivityConfig
+    original: onnx.ModelProto, quantised: onnx.ModelProto, judge: Judge, config: SensitivityConfig, folder: Path
 ) -> dict[str, Any]:
-    """Ask for every part, then search; the content of sensitivity.json."""
+    """Ask for every part, then search; the content of sensitivity.json. `folder` is for graphs that are timed."""
     names = quantised_nodes(quantised)
     weights = multiply_adds(original)
     kept = set(convolutions_kept_float(original))
@@ -144,7 +146,9 @@ def measure(
                 )
             )  # fmt: skip
             ticker.advance(note=part)
-    steps = search(measured, original, quantised, judge, config, fp32=fp32, everything=everything)
+    latency = latency_share(config, original, folder)
+    steps = search(measured, original, quantised, judge, config, fp32=fp32, everything=everything, latency=latency)
+    tell_missed(steps[-1], fp32, config)
     if not steps[-1]["quantised"]:
         log.warning(
             "no part may stay in INT8 if no more than %g px EPE and %g points bad-2 are to be lost: no mixed.json",
@@ -171,33 +175,54 @@ def within(score: Score, fp32: Score, config: SensitivityConfig) -> bool:
 
 def search(
     parts: Sequence[Part], original: onnx.ModelProto, quantised: onnx.ModelProto, judge: Judge,
-    config: SensitivityConfig, *, fp32: Score, everything: Score,
+    config: SensitivityConfig, *, fp32: Score, everything: Score, latency: LatencyShare | None = None,
 ) -> list[dict[str, Any]]:  # fmt: skip
-    """Take parts out of INT8, the most movement removed per multiply-add first, until the budget is met.
+    """Take parts out of INT8, the most movement removed per multiply-add first, until the budget of errors is met.
 
     The order goes by how far the map moves: unlike the errors, that cannot fall by chance when an error happens to
-    point towards the truth.
+    point towards the truth. A part whose leaving would exceed the budget of latency stays, and the next one is tried.
 
     Returns: the steps from everything quantised on; the last one is the result.
     """
+    latency = latency or NotAsked()
     names = quantised_nodes(quantised)
     order = sorted(parts, key=lambda part: -(everything.moved_px - part.without.moved_px) / part.multiply_adds)
     left_out: list[str] = []
     score = everything
-    steps = [step(left_out, names, None, score)]
+    steps = [step(left_out, names, None, score, latency.of(quantised))]
     for part in order:
         if within(score, fp32, config):
             break
+        candidate = {*left_out, *part.convolutions}
+        graph = quantise_only(quantised, original, [name for name in names if name not in candidate])
+        share = latency.of(graph)
+        if not within_budget(share, config.latency_budget):
+            continue
         left_out += part.convolutions
-        score = judge.score(quantise_only(quantised, original, [name for name in names if name not in set(left_out)]))
-        steps.append(step(left_out, names, part.name, score))
+        score = judge.score(graph)
+        steps.append(step(left_out, names, part.name, score, share))
     return steps
 
 
-def step(left_out: Collection[str], names: Sequence[str], taken: str | None, score: Score) -> dict[str, Any]:
-    """One line of the search."""
+def tell_missed(last: Mapping[str, Any], fp32: Score, config: SensitivityConfig) -> None:
+    """Warn where the search could not keep every budget."""
+    share = last["latency_share"]
+    if share is not None and not within_budget(share, config.latency_budget):
+        log.warning("INT8 everywhere takes %.2f of FP32's latency (%s), more than the budget of %g: nothing was taken "
+                    "out", share, config.latency_on, config.latency_budget)  # fmt: skip
+    lost_px, lost_points = last["epe_px"] - fp32.epe_px, last["bad2_pct"] - fp32.bad2_pct
+    if lost_px > config.epe_budget_px or lost_points > config.bad2_budget_points:
+        log.warning("the mixed graph loses %.3f px EPE and %.2f points bad-2, more than allowed: no more fits into the "
+                    "budget of latency", lost_px, lost_points)  # fmt: skip
+
+
+def step(
+    left_out: Collection[str], names: Sequence[str], taken: str | None, score: Score, share: float
+) -> dict[str, Any]:
+    """One line of the search; latency_share is None where nobody asked."""
     quantised = [name for name in names if name not in set(left_out)]
-    return {"taken_out": taken, "quantised": quantised, "keep_float": list(left_out), **asdict(score)}
+    return {"taken_out": taken, "quantised": quantised, "keep_float": list(left_out),
+            "latency_share": None if math.isnan(share) else share, **asdict(score)}  # fmt: skip
 
 
 def content_sha256(files: PairFiles) -> str:

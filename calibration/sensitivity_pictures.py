@@ -63,22 +63,35 @@ def markdown(content: Mapping[str, Any]) -> str:
         "Added: by quantising it alone. Removed: by leaving it alone in float where all others are INT8. A star marks "
         f"a {content['by']} that the table of `calibration/precision.py` keeps in float, wholly or in part.",
         "",
-        "| part | convolutions | MACs % | moved px, alone | removed | EPE px, added | removed | bad-2 points, added | "
-        "removed | max error px, added | removed |",
-        "|---" * 11 + "|",
+        "| part | convolutions | MACs % | moved px, alone | removed | moved > 3 px, % alone | EPE px, added | "
+        "removed | bad-2 points, added | removed | max error px, added | removed |",
+        "|---" * 12 + "|",
     ]
     for row in rows(content):
         star = "*" if row["kept_by_table"] else ""
         lines.append(
             f"| {row['name']}{star} | {row['convolutions']} | {row['share_pct']:.1f} | {row['moved_alone_px']:.4f} | "
-            f"{row['moved_removed_px']:+.4f} | {row['epe_added_px']:+.4f} | {row['epe_removed_px']:+.4f} | "
-            f"{row['bad2_added']:+.3f} | {row['bad2_removed']:+.3f} | {row['max_added_px']:+.1f} | "
-            f"{row['max_removed_px']:+.1f} |"
+            f"{row['moved_removed_px']:+.4f} | {row['far_pct']:.3f} | {row['epe_added_px']:+.4f} | "
+            f"{row['epe_removed_px']:+.4f} | {row['bad2_added']:+.3f} | {row['bad2_removed']:+.3f} | "
+            f"{row['max_added_px']:+.1f} | {row['max_removed_px']:+.1f} |"
         )
-    lines += ["", "## Search", "", "| taken out of INT8 | EPE px | bad-2 % | moved px |", "|---|---|---|---|"]
+    lines += [
+        "",
+        "## Search",
+        "",
+        "| taken out of INT8 | EPE px | bad-2 % | moved px | latency / FP32 |",
+        "|---" * 5 + "|",
+    ]
     for step in content["search"]:
-        taken = step["taken_out"] or "nothing"
-        lines.append(f"| {taken} | {step['epe_px']:.4f} | {step['bad2_pct']:.3f} | {step['moved_px']:.4f} |")
+        taken, share = step["taken_out"] or "nothing", step.get("latency_share")
+        lines.append(
+            f"| {taken} | {step['epe_px']:.4f} | {step['bad2_pct']:.3f} | {step['moved_px']:.4f} | "
+            f"{'' if share is None else f'{share:.3f}'} |"
+        )
+    if content["config"].get("latency_budget") is not None:
+        where = content["config"]["latency_on"]
+        how = "measured here" if where == "here" else f"estimated for {where}, float parts as FP32"
+        lines += ["", f"Latency {how}; budget {content['config']['latency_budget']:g} of FP32's."]
     return "\n".join(lines) + "\n"
 
 

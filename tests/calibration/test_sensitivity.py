@@ -17,17 +17,22 @@ from calibration import integer_graph
 from calibration import sensitivity as room
 from calibration.config import SensitivityConfig
 from calibration.judge import Judge, Score
+from calibration.latency_budget import Estimated, Measured
 from calibration.mixed import compose_mixed, read_mixed
 from calibration.partial import block_of, blocks_of, layers_of, quantise_only
 from calibration.precision import quantised_nodes
-from calibration.sensitivity import Part, search, sensitivity, within
+from calibration.sensitivity import Part, search, sensitivity, tell_missed, within
 from calibration.sensitivity_pictures import bar_chart, markdown, rows
+from deploy.boards import parse_machine
+from deploy.measure import Timing
 from deploy.runners.registry import open_runner
 from stereo.artifacts import sha256_file, write_json
 from stereo.benchmarks import write_pair
 from stereo.cli import main
 from stereo.errors import UserError
 from stereo.pair import StereoPair
+from student.checkpoint import load_student
+from student.export import export_student
 
 SIZE = (96, 160)
 NOTHING = Score(1.0, 10.0, 5.0, 0.0, 0.0, 0.0)
@@ -241,6 +246,55 @@ def test_search_takes_out_what_removes_most_for_its_size_and_stops_within_the_bu
     assert not within(everything, NOTHING, config)
 
 
+class HalfEach:
+    """Latency that each quantised convolution lowers by .4 of FP32's."""
+
+    def of(self, model: onnx.ModelProto) -> float:
+        return 1 - 0.4 * len(quantised_nodes(model))
+
+
+@pytest.mark.parametrize(
+    ("budget", "taken", "warned"),
+    [
+        (1.0, ["b", "a"], ""),
+        (0.7, ["b"], "no more fits into the budget of latency"),
+        (0.5, [], "no more fits into the budget of latency"),
+        (0.1, [], "INT8 everywhere takes 0.20 of FP32's latency (here), more than the budget of 0.1"),
+    ],
+)
+def test_nothing_is_taken_out_that_the_budget_of_latency_does_not_allow(
+    budget: float, taken: list[str], warned: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    original, quantised = tiny_graphs()
+    config = SensitivityConfig(
+        "s", frames=tmp_path, truth=tmp_path, out=tmp_path, epe_budget_px=0.01, latency_budget=budget
+    )
+    everything = Recorder().score(quantised)
+    parts = [Part(name[0], [name], 10, 0, NOTHING, Recorder().score(quantise_only(quantised, original, [other])))
+             for name, other in (("a/Conv", "b/Conv"), ("b/Conv", "a/Conv"))]  # fmt: skip
+    steps = search(parts, original, quantised, Recorder(), config, fp32=NOTHING, everything=everything,  # type: ignore[arg-type]
+                   latency=HalfEach())  # fmt: skip
+    assert [step["taken_out"] for step in steps] == [None, *taken]
+    assert steps[-1]["latency_share"] == pytest.approx(0.2 + 0.4 * len(taken))
+    tell_missed(steps[-1], NOTHING, config)
+    assert warned in caplog.text
+    assert bool(warned) == bool(caplog.text)
+
+
+def test_latency_is_measured_or_estimated_as_a_share_of_fp32(tmp_path: Path, student_file: Path) -> None:
+    student = load_student(student_file)
+    path = export_student(student, tmp_path / "fp32.onnx", size=SIZE, source_sha256="0" * 64)
+    fp32 = onnx.load(path)
+    board = Estimated(fp32, parse_machine("orin-nx-16gb@25W"))
+    assert board.of(fp32) == pytest.approx(1)
+    once = load_student(student_file, iterations=1)
+    less = export_student(once, tmp_path / "less.onnx", size=SIZE, source_sha256="0" * 64)
+    assert board.of(onnx.load(less)) < 0.95
+    timing = Timing(runs=3, seconds=30, warmup=1)
+    here = Measured(fp32, tmp_path, runtime="onnxruntime", threads=1, timing=timing)
+    assert 0.2 < here.of(fp32) < 5  # the same graph twice, on a machine that may be busy
+
+
 def test_bad_input_ends_in_one_line(
     student_file: Path, label_set: Path, truth: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -253,6 +307,28 @@ def test_bad_input_ends_in_one_line(
         ([str(student_file), "--frames", str(tmp_path), "--truth", str(truth)], "no such label set"),
         (["nothing.safetensors", "--frames", str(label_set), "--truth", str(truth)], "no such student file"),
         ([str(student_file), "--frames", str(label_set), "--truth", str(truth), "--epe_budget_px", "-1"], "no budget"),
+        (
+            [str(student_file), "--frames", str(label_set), "--truth", str(truth), "--latency_budget", "-1"],
+            "no share of FP32's latency",
+        ),
+        (
+            [str(student_file), "--frames", str(label_set), "--truth", str(truth), "--latency_on", "orin-nx-16gb@25W"],
+            "a place without a budget",
+        ),
+        (
+            [
+                str(student_file),
+                "--frames",
+                str(label_set),
+                "--truth",
+                str(truth),
+                "--latency_budget",
+                "0.5",
+                "--latency_on",
+                "orin-nx-16gb@99W",
+            ],
+            "has no power mode '99W'",
+        ),
     ]:
         assert main(["sensitivity", *arguments, "--out", out]) == 2
         error = capsys.readouterr().err.strip().splitlines()
