@@ -249,6 +249,8 @@ class FlashConfig:
         runtime: tensorrt builds engines on the board; onnxruntime runs the graphs on its CPU.
         seconds: stop the timed runs of profile after about this time, for all variants together.
         threads: how many threads onnxruntime may use.
+        layers: measure each layer too, as profile does.
+        minutes: afterwards run each variant for so long without a pause, in each power mode, as profile does.
         again: measure again what was measured before.
     """
 
@@ -264,4 +266,6 @@ class FlashConfig:
     runtime: Literal["tensorrt", "onnxruntime"] = field(default="tensorrt", kw_only=True)
     seconds: float = field(default=30.0, kw_only=True)
     threads: int = field(default=1, kw_only=True)
+    layers: bool = field(default=False, kw_only=True)
+    minutes: float = field(default=0.0, kw_only=True)
     again: bool = field(default=False, kw_only=True)

@@ -21,7 +21,14 @@ FEATURES = (
 
 
 def device_name() -> str:
-    """The board's name, or the processor's with the number of cores this process may use."""
+    """The board's name, or the processor's with the number of cores this process may use.
+
+    Of a Jetson it is the module, as in the manifest of an engine, with "Super" for the faster power modes, whose names
+    are those of the others: the model in the device tree is the carrier board's, and the same for NX 16GB and 8GB.
+    """
+    jetson = find_jetson()
+    if jetson is not None and jetson.called is not None:
+        return jetson.called
     board = _read(BOARD).strip("\0\n ")
     if board:
         return board
@@ -79,6 +86,7 @@ def board_notes() -> dict[str, str]:
     if board is None:
         return {}
     told = {
+        "board.model": board.name,
         "board.module": board.module or board.module_id,
         "board.jetpack": board.jetpack,
         "board.jetson_linux": board.l4t,

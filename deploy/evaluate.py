@@ -17,7 +17,7 @@ from deploy.fp32_difference import Fp32Maps
 from deploy.opening import opened, requests
 from deploy.result_pictures import PictureFolder, spread
 from deploy.results import ModelFacts, ResultRow, read_results, update_results
-from deploy.runners.protocol import NativeMethod, Runner
+from deploy.runners.protocol import NativeMethod, Runner, problems_of
 from deploy.scores import Counting, Scores
 from deploy.summary import METRICS, mean_of
 from deploy.terminal_table import print_table
@@ -105,8 +105,10 @@ def score_all(scores: Scores, truth: TruthSet, out: Path, *, title: str) -> list
             log.warning("%d of %d images are in %s", scores.images, len(truth), out)
         raise
     rows = scores.rows()
+    # The runner has told its own when it was opened.
     for problem in dict.fromkeys(problem for row in rows for problem in row.problems):
-        log.warning("%s: %s", scores.model.variant, problem)
+        if problem not in problems_of(scores.method):
+            log.warning("%s: %s", scores.model.variant, problem)
     update_results(out, rows)
     return rows
 

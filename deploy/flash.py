@@ -21,6 +21,7 @@ from deploy.board_files import fetch
 from deploy.board_session import Session
 from deploy.config import FlashConfig
 from deploy.results import ResultRow, read_results
+from deploy.soak import check_minutes
 from deploy.ssh import Board
 from stereo.artifacts import make_manifest, sha256_file, write_json
 from stereo.errors import UserError
@@ -71,9 +72,11 @@ def flash(config: FlashConfig) -> Path:
     """Flash a board and fetch its results.
 
     Raises:
-        UserError: a damaged bundle, a board that cannot be reached or lacks something, or a step that failed there.
+        UserError: a damaged bundle, a board that cannot be reached or lacks something, a wrong setting, or a step that
+            failed there.
     """
     start = time.monotonic()
+    check_minutes(config.minutes)
     modes = [word.strip() for word in config.power_modes.split(",") if word.strip()] or [""]
     board = Board(
         config.board, config.port, *(Path(path) if path else None for path in (config.identity, config.known_hosts))
@@ -225,8 +228,13 @@ def measure(session: Session, bundle: Bundle, there: Installed, config: FlashCon
     doctor, results = f"{there.results}/doctor.json", f"{there.results}/results.json"
     session.verb("doctor", there.python, ["doctor", "--json"], makes=[doctor], capture=doctor, again=config.again)
     common = ["--runtime", config.runtime, "--threads", str(config.threads), "--out", results]
+    # Only what was asked for: the words are what a finished step is known by.
+    alone = [*(["--layers"] if config.layers else []),
+             *(["--minutes", str(config.minutes)] if config.minutes else [])]  # fmt: skip
+    if config.minutes:
+        log.info("board: soak runs: %d × %g minutes", len(there.models) * len(modes), config.minutes)
     for mode in modes:
-        words = ["profile", *there.models, *common, "--seconds", str(config.seconds)]
+        words = ["profile", *there.models, *common, "--seconds", str(config.seconds), *alone]
         title = f"profile in power mode {mode}" if mode else "profile"
         session.verb(title, there.python, words, makes=[results], power_mode=mode, again=config.again)
     pairs = bundle.manifest["pairs"]

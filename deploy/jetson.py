@@ -54,6 +54,16 @@ class Jetson:
     cuda: str | None
     tensorrt: str | None
 
+    @property
+    def called(self) -> str | None:
+        """What tells it from other boards: module and Super, such as "Jetson Orin NX 16GB Super".
+
+        A module without a name is called by its number, behind the device tree's name; None where there is neither.
+        """
+        if self.module is not None:
+            return f"{self.module} Super" if self.super_mode else self.module
+        return ", ".join(filter(None, (self.name, self.module_id))) or None
+
 
 def is_jetson() -> bool:
     """Whether this is a board with an NVIDIA Tegra, told by files only."""

@@ -15,7 +15,7 @@ from typing import Any
 
 import onnx
 
-from deploy.onnx_stereo import INPUTS, OUTPUT, read_stereo_graph
+from deploy.onnx_stereo import read_stereo_graph
 from deploy.profile_records import Layers, LayerTime
 from deploy.runners.protocol import Floats, Runner, TellsLayerTimes
 from deploy.runners.registry import import_runtime
@@ -79,6 +79,8 @@ def onnxruntime_layers(
     runner: Runner, path: Path, inputs: tuple[Floats, Floats], runs: int
 ) -> dict[tuple[str, str], float]:
     """Through the session's own profile, a JSON file of events."""
+    graph = read_stereo_graph(path)
+    feed = graph.feed(*inputs)
     ort = import_runtime("onnxruntime")
     options = ort.SessionOptions()
     options.intra_op_num_threads = runner.threads
@@ -90,7 +92,7 @@ def onnxruntime_layers(
         options.profile_file_prefix = str(Path(folder) / "layers")
         session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         for _ in range(WARMUP + runs):
-            session.run([OUTPUT], dict(zip(INPUTS, inputs, strict=True)))
+            session.run([graph.output], feed)
         events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
     owners = {
         output: node.name
@@ -125,11 +127,13 @@ def openvino_layers(
     runner: Runner, path: Path, inputs: tuple[Floats, Floats], runs: int
 ) -> dict[tuple[str, str], float]:
     """Through the request's profiling information, with the same settings as the runner's."""
+    graph = read_stereo_graph(path)
+    feed = graph.feed(*inputs)
     ov = import_runtime("openvino")
     core = ov.Core()
     model = core.read_model(str(path))
-    if read_stereo_graph(path).size is None:
-        model.reshape({name: list(inputs[0].shape) for name in INPUTS})
+    if graph.size is None:
+        model.reshape({name: list(view.shape) for name, view in feed.items()})
     settings = {
         "INFERENCE_PRECISION_HINT": runner.precision_hint, "INFERENCE_NUM_THREADS": runner.threads, "NUM_STREAMS": 1,
         "PERFORMANCE_HINT": "LATENCY", "PERF_COUNT": True,
@@ -137,7 +141,7 @@ def openvino_layers(
     request = core.compile_model(model, "CPU", settings).create_infer_request()
     total_ms: dict[tuple[str, str], float] = defaultdict(float)
     for index in range(WARMUP + runs):
-        request.infer(dict(zip(INPUTS, inputs, strict=True)), share_inputs=True)
+        request.infer(feed, share_inputs=True)
         for layer in request.profiling_info if index >= WARMUP else ():
             if layer.status == ov.ProfilingInfo.Status.EXECUTED:
                 total_ms[layer.node_name.removesuffix(BIAS_APART), layer.exec_type] += (

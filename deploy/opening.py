@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from deploy.device import board_notes, device_name, power_mode
+from deploy.jetson import is_jetson
 from deploy.models import model_facts, resolve_models, variant_names
 from deploy.onnx_stereo import read_stereo_graph
 from deploy.results import ModelFacts, Place
@@ -116,11 +117,13 @@ def place_of(method: Runner | NativeMethod, size: tuple[int, int] | None) -> Pla
     notes = {} if isinstance(method, NativeMethod) else {
         key: value for key, value in method.metadata.items() if key.startswith("runtime.")
     }  # fmt: skip
+    # On a Jetson it stays a note: a runtime calls the GPU of every one of them "Orin".
+    gpu = None if is_jetson() else notes.pop("runtime.device", None)
     return Place(
         runtime=method.runtime,
         runtime_version=method.runtime_version,
         precision_hint=method.precision_hint,
-        device=notes.pop("runtime.device", None) or device_name(),
+        device=gpu or device_name(),
         threads=method.threads,
         power_mode=power_mode(),
         height=size[0] if size else None,

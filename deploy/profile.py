@@ -22,7 +22,7 @@ from deploy.profile_alone import Alone, clock_problem, warn_of_clocks
 from deploy.profile_tables import print_rows
 from deploy.results import ModelFacts, ResultRow, make_row, read_results, update_results
 from deploy.run_pair import check_output, network_inputs, plan_fit
-from deploy.runners.protocol import NativeMethod, Runner, RunsWithoutCopies
+from deploy.runners.protocol import NativeMethod, Runner, RunsWithoutCopies, problems_of
 from deploy.textured_pair import textured_pair
 from stereo.errors import UserError
 from stereo.pair import StereoPair, read_image
@@ -96,7 +96,7 @@ def profile_together(
             if isinstance(method, RunsWithoutCopies)}  # fmt: skip
     with progress("timing", timing.runs, unit="rounds") as ticker:
         times_ms = time_rounds([*(step for step, _ in prepared), *bare.values()], timing, ticker=ticker)
-    problems = tuple(filter(None, [clock_problem()]))
+    clocks = tuple(filter(None, [clock_problem()]))
     rows = []
     for index, ((method, model), (_, size)) in enumerate(zip(methods, prepared, strict=True)):
         place = place_of(method, size)
@@ -109,6 +109,7 @@ def profile_together(
         compute = None
         if index in bare:
             compute = latency(times_ms[:, len(methods) + list(bare).index(index)], warmup=timing.warmup)
+        problems = (*clocks, *problems_of(method))
         rows.append(make_row(model, place, latency=measured, latency_without_copies=compute, problems=problems))
     return rows
 

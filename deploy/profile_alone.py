@@ -20,9 +20,8 @@ from deploy.power import PowerRecorder, measure_idle, summarise
 from deploy.profile_records import Power
 from deploy.results import ResultRow
 from deploy.run_pair import network_inputs, plan_fit
-from deploy.soak import run_steadily, summarise_soak
+from deploy.soak import check_minutes, run_steadily, summarise_soak
 from deploy.trtexec import cross_check, problem_of
-from stereo.errors import UserError
 from stereo.pair import StereoPair
 from stereo.progress import progress
 
@@ -49,8 +48,7 @@ class Alone:
     has_feed: bool = field(init=False)
 
     def __post_init__(self) -> None:
-        if not 0 <= self.minutes < float("inf"):
-            raise UserError(f"{self.minutes:g} minutes", where="--minutes", fix="give 0 for no soak run, or more")
+        check_minutes(self.minutes)
         self.has_feed = choose_feed(self.power) is not None
 
     def measure(self, row: ResultRow, item: Opened, pair: StereoPair) -> tuple[ResultRow, bool]:

@@ -15,7 +15,7 @@ from deploy.opening import place_of
 from deploy.result_pictures import PictureFolder
 from deploy.results import ImageAccuracy, ModelFacts, Pictures, ResultRow, make_row
 from deploy.run_pair import Prediction, run_pair
-from deploy.runners.protocol import NativeMethod, Runner
+from deploy.runners.protocol import NativeMethod, Runner, problems_of
 from stereo.error_regions import errors_by_region
 from stereo.errors import UserError
 from stereo.metrics import NothingCounted, errors_against_truth
@@ -191,7 +191,8 @@ class Scores:
         stopped = () if of_images is None else (f"stopped after {self.images} of {of_images} images",)
         rows = []
         for mask, accuracy in self._accuracy.items():
-            problems = (*stopped, *left_out_problems(self._left_out[mask]), *nonfinite_problems(accuracy))
+            of_images_run = (*left_out_problems(self._left_out[mask]), *nonfinite_problems(accuracy))
+            problems = (*problems_of(self.method), *stopped, *of_images_run)
             # Pictures and difference are of all pixels: with the first row they are in a report once.
             pictures = () if rows else tuple(self._saved)
             difference = None if rows or self._watcher is None else self._watcher.difference()

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from deploy.profile_records import Interval, Soak
+from stereo.errors import UserError
 from stereo.progress import Ticker, clock
 
 # Enough points to see a drift; each interval still holds enough runs for a percentile.
@@ -43,6 +44,16 @@ class SteadyRun:
     def times_ms(self) -> np.ndarray:
         """Of each run."""
         return 1e3 * np.diff(np.array([0.0, *self.ends_s]))
+
+
+def check_minutes(minutes: float) -> None:
+    """Refuse a length that no soak run has.
+
+    Raises:
+        UserError: it is negative, infinite or no number.
+    """
+    if not 0 <= minutes < float("inf"):
+        raise UserError(f"{minutes:g} minutes", where="--minutes", fix="give 0 for no soak run, or more")
 
 
 def run_steadily(step: Callable[[], object], seconds: float, *, ticker: Ticker | None = None) -> SteadyRun:

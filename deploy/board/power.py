@@ -21,6 +21,8 @@ from deploy.board.refusal import Refusal
 
 # Jetsons name their modes here: < POWER_MODEL ID=0 NAME=15W >
 SETTINGS = "/etc/nvpmodel.conf"
+# What some, AGX's, put before a name, and others leave out.
+PREFIX = "mode_"
 NOTE = "power_mode_before.json"
 TIME_LIMIT_S = 60
 
@@ -59,7 +61,7 @@ def current_mode() -> tuple[str, int]:
 
 
 def find_mode(word: str) -> int:
-    """The number of a mode given by number or name.
+    """The number of a mode given by number or name, `MODE_30W` or `30W`.
 
     Raises:
         Refusal: no such mode.
@@ -69,9 +71,11 @@ def find_mode(word: str) -> int:
     except OSError:
         text = ""
     known = {name: int(number) for number, name in re.findall(r"<\s*POWER_MODEL\s+ID=(\d+)\s+NAME=(\S+?)\s*>", text)}
-    by_name = {name.lower(): number for name, number in known.items()}
-    if word.lower() in by_name:
-        return by_name[word.lower()]
+    exact = {name.lower(): number for name, number in known.items()}
+    short = {name.removeprefix(PREFIX): number for name, number in exact.items()}
+    for by_name, wanted in ((exact, word.lower()), (short, word.lower().removeprefix(PREFIX))):
+        if wanted in by_name:
+            return by_name[wanted]
     if word.isdecimal() and (not known or int(word) in known.values()):
         return int(word)
     names = ", ".join(f"{name} ({number})" for name, number in known.items()) or "numbers only: it has no list of names"

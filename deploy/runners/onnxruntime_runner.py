@@ -25,6 +25,12 @@ INTEGER_OPERATORS = (
     "QLinearConv", "ConvInteger", "QLinearMatMul", "MatMulInteger", "MatMulIntegerToFloat", "DynamicQuantizeMatMul",
     "QGemm",
 )  # fmt: skip
+# It has integer convolutions only for those whose output is quantised as well; in this project's graphs outputs stay in
+# float for all others who read them.
+RUNS_IN_FLOAT = (
+    "onnxruntime computes this quantised graph in float: its errors are those of INT8, its times are not (openvino has "
+    "integer kernels for it)"
+)
 log = logging.getLogger(__name__)
 
 
@@ -43,8 +49,10 @@ class OnnxRuntimeRunner:
         threads: int,
         size: tuple[int, int] | None,
         metadata: dict[str, str],
+        problems: tuple[str, ...],
     ):
         self.runtime_version, self.threads, self.input_size, self.metadata = version, threads, size, metadata
+        self.problems = problems
         self._session: Any = session
         self._graph = graph
 
@@ -82,6 +90,7 @@ def open_onnxruntime(
         if isinstance(kind, type) and issubclass(kind, Exception)
     )  # fmt: skip
     facts: dict[str, str] = {}
+    problems: tuple[str, ...] = ()
     with tempfile.TemporaryDirectory(prefix="stereodistill.") as folder:
         optimised = Path(folder) / "optimised.onnx"
         if graph.precision == "int8":
@@ -91,7 +100,11 @@ def open_onnxruntime(
         except failures as error:
             raise UserError(f"onnxruntime {ort.__version__} cannot load it: {error}", where=path) from error
         if graph.precision == "int8":
-            facts = kernel_facts(optimised, graph)
+            integer, computing = count_kernels(optimised)
+            facts = {"runtime.integer_kernels": f"{integer} of {computing} convolutions and matrix products"}
+            if not integer:
+                warn_of_float(path)
+                problems = (RUNS_IN_FLOAT,)
     if session.get_providers() != [PROVIDER]:
         raise UserError(f"onnxruntime chose {session.get_providers()} instead of {PROVIDER}", where=path)
     return OnnxRuntimeRunner(
@@ -101,30 +114,22 @@ def open_onnxruntime(
         threads=threads,
         size=graph.size or size,
         metadata={**graph.metadata, **facts},
+        problems=problems,
     )
 
 
-def kernel_facts(optimised: Path, graph: StereoGraph) -> dict[str, str]:
-    """How many of the operators that compute became integer ones, as metadata; a graph that fell back to float is told.
+def count_kernels(optimised: Path) -> tuple[int, int]:
+    """How many of the operators that compute became integer ones, and how many compute.
 
     Args:
         optimised: the graph as onnxruntime runs it.
-        graph: the one it came from.
     """
     kinds = [node.op_type for node in onnx.load(optimised, load_external_data=False).graph.node]
     integer = sum(kind in INTEGER_OPERATORS for kind in kinds)
-    total = integer + sum(kind in FLOAT_OPERATORS for kind in kinds)
-    if not integer:
-        warn_of_float(graph.path)
-    return {"runtime.integer_kernels": f"{integer} of {total} convolutions and matrix products"}
+    return integer, integer + sum(kind in FLOAT_OPERATORS for kind in kinds)
 
 
 @functools.cache  # once for each file: a study opens the same one many times
 def warn_of_float(path: Path) -> None:
-    """Tell that a quantised graph runs in floating point.
-
-    onnxruntime has integer convolutions only for those whose output is quantised as well; in this project's graphs
-    outputs stay in float for all others who read them.
-    """
-    log.warning("onnxruntime computes %s in float: its errors are those of INT8, its times are not (openvino has "
-                "integer kernels for it)", path)  # fmt: skip
+    """Tell that a quantised graph runs in floating point."""
+    log.warning("%s: %s", path, RUNS_IN_FLOAT)

@@ -20,6 +20,10 @@ DEVICE = "CPU"
 INTEGER_PRECISIONS = ("i8", "u8")
 # Layers that do the arithmetic; the others move or convert data and say nothing about how a model computes.
 COMPUTING_LAYERS = ("Convolution", "Deconvolution", "FullyConnected", "MatMul")
+NO_BYTE_DOT_PRODUCTS = (
+    "this processor has no 8-bit dot products: OpenVINO's INT8 can be wrong by any amount on it, and some quantised "
+    "layers run in float; take onnxruntime for INT8 here"
+)
 log = logging.getLogger(__name__)
 
 
@@ -38,9 +42,10 @@ class OpenVinoRunner:
         threads: int,
         size: tuple[int, int] | None,
         metadata: dict[str, str],
+        problems: tuple[str, ...],
     ):
         self.runtime_version, self.precision_hint, self.threads = version, precision_hint, threads
-        self.input_size, self.metadata = size, metadata
+        self.input_size, self.metadata, self.problems = size, metadata, problems
         self._request: Any = request
         self._graph = graph
 
@@ -80,6 +85,11 @@ def open_openvino(path: Path, *, threads: int, precision_hint: str = "f32", size
     except RuntimeError as error:
         raise UserError(f"OpenVINO {ov.__version__} cannot load it: {last_line(error)}", where=path) from error
     check_settings(compiled, wanted, path)
+    integer, computing = count_kernels(compiled)
+    problems = (NO_BYTE_DOT_PRODUCTS,) if integer and not has_byte_dot_products() else ()
+    for problem in problems:
+        log.warning("%s", problem)
+    kernels = f"{integer} of {computing} convolutions and matrix products"
     return OpenVinoRunner(
         compiled.create_infer_request(),
         graph,
@@ -87,7 +97,8 @@ def open_openvino(path: Path, *, threads: int, precision_hint: str = "f32", size
         precision_hint=precision_hint,
         threads=threads,
         size=graph.size or size,
-        metadata={**graph.metadata, **kernel_facts(compiled)},
+        metadata={**graph.metadata, "runtime.integer_kernels": kernels},
+        problems=problems,
     )
 
 
@@ -105,8 +116,8 @@ def check_settings(compiled: Any, wanted: dict[str, str | int], path: Path) -> N
                             fix="this processor may not have it: see stereodistill doctor")  # fmt: skip
 
 
-def kernel_facts(compiled: Any) -> dict[str, str]:
-    """How many of the layers that compute were compiled to integer kernels, as metadata.
+def count_kernels(compiled: Any) -> tuple[int, int]:
+    """How many of the layers that compute were compiled to integer kernels, and how many compute.
 
     A Q/DQ graph whose pairs did not fuse runs in floating point and is slower than FP32: this shows it.
     """
@@ -115,11 +126,7 @@ def kernel_facts(compiled: Any) -> dict[str, str]:
         facts = node.get_rt_info()
         if facts["layerType"].astype(str) in COMPUTING_LAYERS:
             kinds.append(facts["runtimePrecision"].astype(str))
-    integer = sum(kind in INTEGER_PRECISIONS for kind in kinds)
-    if integer and not has_byte_dot_products():
-        log.warning("this processor has no 8-bit dot products: OpenVINO's INT8 can be wrong by any amount on it, and "
-                    "some quantised layers run in float; take onnxruntime for INT8 here")  # fmt: skip
-    return {"runtime.integer_kernels": f"{integer} of {len(kinds)} convolutions and matrix products"}
+    return sum(kind in INTEGER_PRECISIONS for kind in kinds), len(kinds)
 
 
 def last_line(error: Exception) -> str:

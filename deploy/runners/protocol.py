@@ -70,6 +70,17 @@ class TellsLayerTimes(Protocol):
         ...
 
 
+@runtime_checkable
+class TellsProblems(Protocol):
+    """What a runner may offer beyond `Runner` when it knows why its numbers are not what they seem.
+
+    Args:
+        problems: one sentence each, for `deploy.results.ResultRow`.
+    """
+
+    problems: tuple[str, ...]
+
+
 @dataclass(frozen=True)
 class NativeMethod:
     """A method that takes a pair as it is, with its own pre- and post-processing: a teacher, or OpenCV's SGBM.
@@ -84,3 +95,8 @@ class NativeMethod:
     runtime_version: str
     precision_hint: str
     threads: int
+
+
+def problems_of(method: Runner | NativeMethod) -> tuple[str, ...]:
+    """What a reader of any number of this method must know; empty for most."""
+    return method.problems if isinstance(method, TellsProblems) else ()

@@ -9,7 +9,7 @@ import pytest
 
 from deploy import device, system_files
 from deploy.clocks import Clock, locked, power_mode_name, read_clocks, shown_clocks
-from deploy.device import board_notes, power_mode
+from deploy.device import board_notes, device_name, power_mode
 
 SHOWN_LOOSE = """SOC family:tegra234  Machine:NVIDIA Jetson AGX Orin Developer Kit
 Online CPUs: 0-11, Offline CPUs: \
@@ -73,12 +73,29 @@ def test_power_modes(board: Any) -> None:
 
 def test_notes_of_a_board(board: Any) -> None:
     assert board_notes() == {
+        "board.model": "NVIDIA Jetson Orin Nano Engineering Reference Developer Kit Super",
         "board.module": "Jetson Orin Nano 8GB (developer kit)",
         "board.jetpack": "6.2.1",
         "board.jetson_linux": "36.4.4",
         "board.cuda": "12.6.11",
         "board.clocks": "GPU 1020 MHz, CPU 1728 MHz, EMC 3199 MHz",
     }
+
+
+@pytest.mark.parametrize(
+    ("compatible", "called"),
+    [
+        ("nvidia,p3768-0000+p3767-0000", "Jetson Orin NX 16GB"),
+        ("nvidia,p3768-0000+p3767-0001", "Jetson Orin NX 8GB"),
+        ("nvidia,p3768-0000+p3767-0001-super", "Jetson Orin NX 8GB Super"),
+        ("nvidia,p3768-0000+p3767-0002", "Seller's carrier, p3767-0002"),
+        ("nvidia,p3834-0008", "Seller's carrier"),
+    ],
+)
+def test_modules_on_the_same_carrier_have_names_of_their_own(board: Any, compatible: str, called: str) -> None:
+    board.write("proc/device-tree/model", "Seller's carrier\0")
+    board.write("proc/device-tree/compatible", f"{compatible}\0nvidia,tegra234\0")
+    assert device_name() == called
 
 
 def test_other_machines_have_none_of_it(tmp_path: Path, board: Any, monkeypatch: pytest.MonkeyPatch) -> None:

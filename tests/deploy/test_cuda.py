@@ -4,19 +4,30 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 from deploy.cuda import CudaError, Gpu, allocate, load_cuda
+from deploy.wheelhouse import CUDA
 from stereo.errors import UserError
 
 
-@pytest.mark.parametrize("version", ["12.6", "13.5"])
+@pytest.mark.parametrize("version", ["12.6", "13.2", "13.5"])
 def test_either_layout_is_found(make_gpu: Callable[..., Any], version: str) -> None:
     make_gpu(cuda=version)
     assert load_cuda().gpu() == Gpu("Orin", "8.7", integrated=True)
+
+
+@pytest.mark.parametrize("target", list(CUDA))
+def test_the_stand_ins_have_the_names_of_what_a_board_gets(target: str) -> None:
+    """The versions that the wheelhouse pins are those that docs/jetson.md installs, and those of the tables."""
+    root = Path(__file__).resolve().parents[2]
+    assert f"'{CUDA[target]}'" in (root / "docs" / "jetson.md").read_text(encoding="utf-8")
+    name, version = CUDA[target].removesuffix(".0").split("~=")
+    assert (root / "tests" / "golden" / "cuda_api" / f"{name}-{version}.json").is_file()
 
 
 def test_missing_cuda_python_says_which_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

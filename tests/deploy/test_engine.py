@@ -104,7 +104,7 @@ def test_build_on_a_board_with_every_version(
     tmp_path: Path, network: Path, make_gpu: Callable[..., Any], version: str
 ) -> None:
     pytest.importorskip("onnxruntime")
-    board = make_gpu(version, "12.6" if version.startswith("10.3") else "13.5")
+    board = make_gpu(version, "12.6" if version.startswith("10.3") else "13.2")
     out = tmp_path / "toy.engine"
     build(BuildConfig(str(network), runtime="tensorrt", out=str(out), timing_cache=str(tmp_path / "t.cache")))
     manifest = json.loads((tmp_path / "toy.manifest.json").read_text())
@@ -144,7 +144,7 @@ def test_without_a_driver_the_reason_is_told(tmp_path: Path, network: Path, make
     make_gpu().workshop.has_driver = False
     with pytest.raises(UserError, match=r"cannot start: CUDA initialization failure.*NVIDIA driver"):
         build(config)
-    make_gpu(cuda="13.5", failing={"cudaGetDeviceProperties": "cudaErrorInsufficientDriver"})
+    make_gpu(cuda="13.2", failing={"cudaGetDeviceProperties": "cudaErrorInsufficientDriver"})
     with pytest.raises(UserError, match=r"CUDA cannot start: cudaErrorInsufficientDriver.*NVIDIA driver"):
         build(config)
 

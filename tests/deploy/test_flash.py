@@ -289,7 +289,7 @@ def test_an_engine_is_built_and_measured_there(
 ) -> None:
     """`--runtime tensorrt` with a stand-in for TensorRT: the engine is built, measured and left for predict."""
     command = ["flash", str(bundle_file), loopback_board.target, *loopback_board.options, "--variants", "fp32",
-               "--seconds", "0.2", "--out", str(tmp_path / "out")]  # fmt: skip
+               "--seconds", "0.2", "--layers", "--minutes", "0.01", "--out", str(tmp_path / "out")]  # fmt: skip
     assert main(command) == 0
     rows = read_results(tmp_path / "out" / "results.json")
     record = json.loads((tmp_path / "out" / "flash.json").read_text())
@@ -298,6 +298,9 @@ def test_an_engine_is_built_and_measured_there(
     assert {(row.model.variant, row.place.runtime, row.place.runtime_version) for row in rows} == {
         ("toy fp32", "tensorrt", version)
     }
+    (timed,) = (row for row in rows if row.latency)
+    assert timed.soak is not None
+    assert timed.soak.minutes == 0.01
     assert [step["step"] for step in record["steps"]] == [
         "copy", "unpack", "install", "build toy fp32", "doctor", "profile", "evaluate", "predict",
     ]  # fmt: skip

@@ -31,6 +31,18 @@ def test_the_walk_has_all_its_steps() -> None:
     assert set(steps) <= set(verbs)
 
 
+def test_what_a_step_on_another_machine_reads_is_copied_there() -> None:
+    copies = [line.split()[2:] for line in TEXT.splitlines() if line.startswith("scp -r ")]
+    up = next(words for words in copies if words[-1].startswith("user@"))
+    (down,) = (words for words in copies if words is not up)
+    by_hand = TEXT.split("## 3b.")[1]
+    assert "build graphs/" in by_hand
+    assert "--data PAIRS" in by_hand
+    assert [Path(word).name for word in up[:-1]] == ["graphs", "PAIRS"]
+    assert [Path(word).name for word in down[:-1]] == ["results.json", "results_pictures"]
+    assert f"report {down[-1]}results.json" in by_hand
+
+
 def test_named_tests_and_documents_are_there() -> None:
     named = re.findall(r"`(tests/[\w/.]+\.py)`", TEXT)
     assert len(named) >= 6

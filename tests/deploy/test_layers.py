@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 import pytest
 
+from deploy.io_form import write_in_form
 from deploy.layers import MOST, mean_of_events, measure_layers, part_of, summarise_layers
 from deploy.runners.registry import open_runner
 from stereo.errors import UserError
@@ -39,6 +40,22 @@ def test_openvino_tells_its_layers(network: Path, inputs: Any) -> None:
     assert layers is not None
     assert layers.total_ms > 0
     assert any("avx" in item.kind or "ref" in item.kind or "jit" in item.kind for item in layers.layers)
+
+
+@pytest.mark.parametrize("size", [(64, 96), None])
+@pytest.mark.parametrize("pixels", ["float32", "uint8"])
+@pytest.mark.parametrize("convention", ["stereodistill", "nvlabs", "isaac_ros"])
+@pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
+def test_graphs_in_every_form(
+    tmp_path: Path, make_network: Any, inputs: Any, runtime: str, convention: Any, pixels: Any, size: Any
+) -> None:
+    pytest.importorskip(runtime)
+    path = make_network(tmp_path / "toy.onnx", size=size)
+    write_in_form(path, convention=convention, pixels=pixels)
+    whole = tuple(np.round(view) for view in inputs)
+    layers = measure_layers(open_runner(path, runtime, size=(64, 96)), path, whole, runs=1)  # pyright: ignore[reportArgumentType]
+    assert layers is not None
+    assert layers.count > 10
 
 
 def test_blocked_convolutions_get_their_nodes_name_back(tmp_path: Path) -> None:

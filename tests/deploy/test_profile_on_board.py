@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+import types
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ import pytest
 
 from deploy import profile_alone
 from deploy.measure import Timing
-from deploy.opening import Opened, Request
+from deploy.opening import Opened, Request, place_of
 from deploy.profile import profile_runner
 from deploy.profile_alone import Alone
 from deploy.results import Latency, ModelFacts, ResultRow, read_results
@@ -59,7 +60,7 @@ def test_power_heat_and_energy(board: Any, run: Any, capsys: pytest.CaptureFixtu
     assert all(0 <= sample.t_s <= row.power.seconds for sample in row.power.samples)
     assert row.power.samples[0].ram_mb == pytest.approx(4000 * 1.048576, abs=1e-3)
     assert (row.soak, row.layers, row.cross_check, row.problems) == (None, None, None, ())
-    assert row.place.device == "NVIDIA Jetson Orin Nano Engineering Reference Developer Kit Super"
+    assert row.place.device == "Jetson Orin Nano 8GB (developer kit) Super"
     assert row.place.power_mode == "25W, clocks locked"
     assert row.place.notes["board.jetpack"] == "6.2.1"
     assert len(board.processes()) == 2
@@ -69,6 +70,23 @@ def test_power_heat_and_energy(board: Any, run: Any, capsys: pytest.CaptureFixtu
     told = capsys.readouterr().err
     assert "J/pair" in told
     assert "not locked" not in told
+
+
+def test_rows_of_two_modules_on_one_carrier_stay_apart(board: Any, run: Any) -> None:
+    board.write("proc/device-tree/model", "Seller's carrier\0")
+    for module in ("p3767-0000", "p3767-0001"):
+        board.write("proc/device-tree/compatible", f"nvidia,p3768-0000+{module}\0nvidia,tegra234\0")
+        code, rows = run("--power", "off")
+        assert code == 0
+    assert [row.place.device for row in rows] == ["Jetson Orin NX 16GB", "Jetson Orin NX 8GB"]
+    assert len({row.identity for row in rows}) == 2
+
+
+def test_a_runtimes_name_of_the_gpu_is_no_name_of_a_board(board: Any) -> None:
+    runner = types.SimpleNamespace(runtime="torch_tensorrt", runtime_version="2", precision_hint="f32", threads=1,
+                                   metadata={"runtime.device": "Orin"})  # fmt: skip
+    place = place_of(runner, None)  # pyright: ignore[reportArgumentType]
+    assert (place.device, place.notes["runtime.device"]) == ("Jetson Orin Nano 8GB (developer kit) Super", "Orin")
 
 
 def test_the_report_takes_what_a_board_measured(board: Any, run: Any, tmp_path: Path) -> None:

@@ -114,6 +114,25 @@ def test_sudo_wants_a_password(place: Place, mode: Callable[[], int], tmp_path: 
     assert mode() == 1
 
 
+AGX = """< POWER_MODEL ID=0 NAME=MAXN >
+< POWER_MODEL ID=2 NAME=MODE_30W >
+< POWER_MODEL ID=3 NAME=MODE_50W >
+< POWER_MODEL ID=4 NAME=50W >
+"""
+
+
+@pytest.mark.parametrize(
+    ("word", "number"),
+    [("30W", 2), ("MODE_30W", 2), ("mode_30w", 2), ("2", 2), ("MAXN", 0), ("MODE_MAXN", 0),
+     ("MODE_50W", 3), ("50W", 4)],
+)  # fmt: skip
+def test_names_with_mode_before_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, word: str, number: int) -> None:
+    """As AGX Orin's settings have them, and as the project's list of boards does."""
+    (tmp_path / "nvpmodel.conf").write_text(AGX)
+    monkeypatch.setattr(power, "SETTINGS", str(tmp_path / "nvpmodel.conf"))
+    assert power.find_mode(word) == number
+
+
 @pytest.mark.parametrize("word", ["9", "25W", "-1", """ 2; reboot """])
 def test_unknown_modes(place: Place, mode: Callable[[], int], word: str) -> None:
     with pytest.raises(Refusal, match="no power mode") as raised, in_mode(word, place):

@@ -14,9 +14,11 @@ import pytest
 from onnx import helper, numpy_helper
 
 from deploy.device import cpu_features
+from deploy.results import read_results
 from deploy.runners.openvino_runner import check_settings
 from deploy.runners.protocol import Runner
 from deploy.runners.registry import import_runtime, open_runner
+from stereo.cli import main
 from stereo.errors import UserError
 from stereo.pair import StereoPair
 
@@ -199,6 +201,29 @@ def test_openvino_tells_where_int8_is_not_what_it_is_elsewhere(
     assert "8-bit dot products" not in caplog.text, "a graph without integers"
     open_runner(quantise_convolutions(network, tmp_path / "int8.onnx"), "openvino")
     assert ("8-bit dot products" in caplog.text) is not able
+
+
+@pytest.mark.parametrize(
+    ("runtime", "problem"), [("onnxruntime", "its times are not"), ("openvino", "can be wrong by any amount")]
+)
+def test_rows_carry_what_a_runner_warns_of(
+    tmp_path: Path, network: Path, pairs_folder: Path, monkeypatch: pytest.MonkeyPatch, runtime: str, problem: str,
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    pytest.importorskip(runtime)
+    monkeypatch.setattr("deploy.runners.openvino_runner.has_byte_dot_products", lambda: False)
+    models = [str(network), str(quantise_convolutions(network, tmp_path / "int8.onnx"))]
+    out = str(tmp_path / "results.json")
+    same = ["--runtime", runtime, "--out", out]
+    assert main(["profile", *models, "--runs", "2", "--warmup", "0", "--memory", "false", *same]) == 0
+    caplog.clear()
+    assert main(["evaluate", *models, "--data", str(pairs_folder), "--pictures", "false", *same]) == 0
+    assert sum(problem in record.getMessage() for record in caplog.records) <= 1, "told when it is opened"
+    rows = read_results(out)
+    assert len(rows) >= 4
+    for row in rows:
+        of_runner = [told for told in row.problems if problem in told]
+        assert len(of_runner) == str(row.model.path).endswith("int8.onnx"), (row.model, row.problems)
 
 
 def test_onnxruntime_writes_no_device_id(tmp_path: Path, network: Path) -> None:

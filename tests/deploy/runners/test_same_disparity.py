@@ -32,7 +32,7 @@ def open_one(tmp_path: Path, make_gpu: Callable[..., Any]) -> Callable[[str, Pat
         if name != "tensorrt":
             pytest.importorskip(name)
             return open_runner(graph, name, size=GRAPH)
-        make_gpu(version, "12.6" if version == "10.3" else "13.5", integrated=version != "10.7")
+        make_gpu(version, "12.6" if version == "10.3" else "13.2", integrated=version != "10.7")
         engine = tmp_path / f"{version}.engine"
         build(BuildConfig(str(graph), runtime="tensorrt", out=str(engine)))
         return open_runner(engine)
