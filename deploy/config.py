@@ -194,7 +194,8 @@ class ReportConfig:
         out: the page to write; report.md is written beside it under the same name, and results.csv.
         title: heading of the report.
         baseline: a results file, or its folder, that the others are compared with.
-        fail_on_regression: exit with 3 when something is worse than in the baseline, beyond noise.
+        fail_on_regression: exit with 3 when something is worse than in the baseline, beyond noise, or was not measured
+            any more.
         pictures: few shows those of variants that no other beats, of references and FP32 variants, in a page below
             8 MB; all shows everything.
         studies: sensitivity.json of `sensitivity` and calibration.json of `quantize` to show with the variants of that

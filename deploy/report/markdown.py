@@ -50,6 +50,8 @@ def comparison_parts(comparison: Comparison) -> list[str]:
     """What changed against a baseline: a pull request needs no more than what is not the same."""
     count = len(comparison.worse)
     told = f"{count} regression{'s' if count != 1 else ''} beyond noise in {len(comparison.compared)} variants."
+    if comparison.lost:
+        told += f" Measurements only in the baseline: {len(comparison.lost)}."
     for what, names in (("Only in the baseline", comparison.gone), ("New", comparison.added)):
         if names:
             told += f" {what}: {', '.join(names)}."

@@ -59,7 +59,7 @@ class Extras:
 
 
 def report(config: ReportConfig) -> Path | int:
-    """The verb `report`. Returns the page's path, or the exit code for a regression.
+    """The verb `report`. Returns the page's path, or the exit code for a regression or a measurement that was lost.
 
     Raises:
         UserError: a file that is no results file, no rows, or plotly or jinja2 missing.
@@ -72,8 +72,13 @@ def report(config: ReportConfig) -> Path | int:
     for item, check in comparison.worse:
         log.warning("worse: %s, %s: %s → %s (%s)", label(item.entry), check.what, check.before, check.after,
                     check.change)  # fmt: skip
-    log.info("%d regressions in %d variants", len(comparison.worse), len(comparison.compared))
-    if comparison.worse and config.fail_on_regression:
+    for item, check in comparison.lost:
+        log.warning("only in the baseline: %s, %s: %s → %s", label(item.entry), check.what, check.before, check.after)
+    for name in comparison.gone:
+        log.warning("only in the baseline: %s", name)
+    log.info("%d regressions in %d variants, %d measurements and %d variants only in the baseline",
+             len(comparison.worse), len(comparison.compared), len(comparison.lost), len(comparison.gone))  # fmt: skip
+    if config.fail_on_regression and not comparison.is_passed:
         print(out)
         return REGRESSED
     return out
