@@ -196,12 +196,14 @@ def time_checks(entry: Entry, base: Entry) -> list[Check]:
 
 
 def memory_checks(entry: Entry, base: Entry) -> list[Check]:
-    """Peak growth."""
-    if base.memory is None or base.memory.peak_over_baseline_mb <= 0:
+    """What running it takes: of the board where both were measured there, else of the process."""
+    if base.memory is None or base.memory.used_mb <= 0:
         return []
-    if entry.memory is None:
-        return [lost("memory MB", number(base.memory.peak_over_baseline_mb))]
-    after, before = entry.memory.peak_over_baseline_mb, base.memory.peak_over_baseline_mb
+    if entry.memory is None or (base.memory.board_mb is not None and entry.memory.board_mb is None):
+        return [lost("memory MB", number(base.memory.used_mb))]
+    of_board = base.memory.board_mb is not None
+    after = entry.memory.used_mb if of_board else entry.memory.peak_over_baseline_mb
+    before = base.memory.used_mb
     change = after / before - 1
     judgement = by_size(change, LEAST_MEMORY_CHANGE)
     return [Check("memory MB", number(before), number(after), f"{change:+.1%}", judgement)]

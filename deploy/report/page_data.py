@@ -48,7 +48,7 @@ def point(entry: Entry, found: dict[str, list[tuple[str, str]]], known: Sequence
         "low": latency and latency.low_ms,
         "high": latency and latency.high_ms,
         "runs": latency and latency.n,
-        "memory": memory and memory.peak_over_baseline_mb,
+        "memory": memory and memory.used_mb,
         "energy": entry.power and entry.power.energy_per_pair_j,
         "accuracyFrom": entry.accuracy_from,
         "accuracy": [

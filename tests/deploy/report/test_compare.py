@@ -77,6 +77,19 @@ def test_memory(make_row: MakeRow) -> None:
     assert judged([make_row(p50=1.0)], [make_row(p50=1.0)])["memory MB"].judgement == "same"
 
 
+def test_memory_of_a_jetson_is_judged_with_the_gpu_s_part(make_row: MakeRow) -> None:
+    """The process grew less while the GPU took more."""
+
+    def used(process: float, board: float | None) -> list[ResultRow]:
+        return [dataclasses.replace(make_row(p50=1.0), memory=Memory(300.0, process, board))]
+
+    worse = judged(used(90.0, 800.0), used(100.0, 700.0))["memory MB"]
+    assert (worse.before, worse.after, worse.judgement) == ("700", "800", "worse")
+    assert judged(used(100.0, None), used(100.0, 700.0))["memory MB"].judgement == "lost"
+    # An older baseline without it says nothing about the board.
+    assert judged(used(100.0, 700.0), used(100.0, None))["memory MB"].judgement == "same"
+
+
 def test_boards_power_modes_and_kinds_are_never_compared_with_each_other(make_row: MakeRow) -> None:
     for change in ({"device": "other"}, {"power_mode": "15W"}, {"kind": "estimated"}, {"threads": 2}):
         with pytest.raises(UserError, match="no variant of the results is in the baseline"):

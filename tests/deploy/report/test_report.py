@@ -18,14 +18,16 @@ import pytest
 from deploy.config import EvaluateConfig, ProfileConfig, ReportConfig
 from deploy.evaluate import evaluate
 from deploy.profile import profile
-from deploy.report.entries import make_entries
+from deploy.report.entries import datasets, make_entries
 from deploy.report.markdown import escape, markdown
+from deploy.report.page_data import page_data
 from deploy.report.pictures import BUDGET_BYTES, encode_all
 from deploy.report.report import page, report
 from deploy.report.spreadsheet import safe, spreadsheet
+from deploy.report.tables import main_line
 from deploy.report.text import number
 from deploy.result_pictures import IMAGES_PER_DATASET, spread
-from deploy.results import Pictures, ResultRow, write_results
+from deploy.results import Memory, Pictures, ResultRow, write_results
 from stereo.cli import main
 from stereo.errors import UserError
 
@@ -84,6 +86,18 @@ def test_spreadsheet_has_a_line_per_entry_and_dataset_and_empty_cells(rows: list
     assert (other["epe_px"], other["p50_ms"]) == ("", "30.0")
     teacher = next(line for line in lines if line["variant"] == "teacher fp32")
     assert (teacher["p50_ms"], teacher["images"], teacher["masks"]) == ("", "3", "noc pixels on 3 images")
+
+
+def test_memory_of_a_jetson_counts_the_gpu_s_part(make_row: Callable[..., ResultRow]) -> None:
+    """In the table, in what the points are sized by, and in the CSV."""
+    row = dataclasses.replace(make_row(p50=20.0, epe=[1.0]), memory=Memory(300.0, 123.0, 777.0))
+    entries = make_entries([row])
+    cell = next(cell for cell in main_line(entries[0], datasets(entries)).cells if cell.head == "memory MB")
+    assert (cell.texts, cell.value) == ({"": "777"}, 777.0)
+    assert "its process grew by 123 MB" in cell.title
+    assert page_data(entries, datasets(entries))["entries"][0]["memory"] == 777.0
+    (line,) = csv.DictReader(io.StringIO(spreadsheet(entries)))
+    assert (line["memory_mb"], line["peak_over_baseline_mb"], line["board_mb"]) == ("777.0", "123.0", "777.0")
 
 
 @pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@SUM(A1)", "\tx"])
