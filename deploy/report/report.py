@@ -24,7 +24,7 @@ from deploy.report.page_data import page_data
 from deploy.report.pictures import scenes
 from deploy.report.sections import cost_lines, details, image_tables, overview_tables
 from deploy.report.spreadsheet import spreadsheet
-from deploy.report.studies import Study, lists_for, read_studies
+from deploy.report.studies import Study, lists_for, read_studies, tell_strangers
 from deploy.report.tables import main_line
 from deploy.report.text import label, number, place, size
 from deploy.report.verdict import answers
@@ -97,6 +97,7 @@ def write_report(config: ReportConfig) -> tuple[Path, Comparison | None]:
     entries = make_entries(read_all(files))
     comparison = compare(entries, make_entries(read_all([baseline]))) if baseline else None
     studies = read_studies(word.strip() for word in config.studies.split(",") if word.strip())
+    tell_strangers(entries, studies)
     extras = Extras(comparison, studies, config.pictures == "all")
     write_bytes(out, page(config.title, entries, extras).encode())
     write_bytes(out.with_suffix(".md"), markdown(config.title, entries, comparison).encode())
