@@ -21,7 +21,7 @@ from deploy.report.compare import Comparison, compare
 from deploy.report.entries import Entry, datasets, make_entries, mask_note, places, reduction_of
 from deploy.report.markdown import markdown
 from deploy.report.page_data import page_data
-from deploy.report.pictures import scenes
+from deploy.report.pictures import gallery
 from deploy.report.sections import cost_lines, details, image_tables, overview_tables
 from deploy.report.spreadsheet import spreadsheet
 from deploy.report.studies import Study, lists_for, read_studies, tell_strangers
@@ -131,7 +131,7 @@ def page(title: str, entries: Sequence[Entry], extras: Extras | None = None) -> 
     """The HTML text.
 
     Raises:
-        UserError: plotly or jinja2 is missing, or a picture is gone.
+        UserError: plotly or jinja2 is missing.
     """
     extras = extras or Extras()
     jinja2: Any = require("jinja2", hint=INSTALL)
@@ -149,7 +149,7 @@ def page(title: str, entries: Sequence[Entry], extras: Extras | None = None) -> 
     scripts = [before, plotly.get_plotlyjs(), after]
     found = datasets(entries)
     with_power = any(entry.power for entry in entries)
-    shots, without_pictures = scenes(entries, everything=extras.all_pictures)
+    shown = gallery(entries, everything=extras.all_pictures)
     return environment.get_template("report.html.j2").render(
         title=title,
         policy=policy(scripts),
@@ -166,8 +166,7 @@ def page(title: str, entries: Sequence[Entry], extras: Extras | None = None) -> 
         costs=[(index, lines) for index, name in enumerate(found) if (lines := cost_lines(entries, name))],
         failing=overview_tables(entries, found),
         image_tables=image_tables(entries, found),
-        scenes=shots,
-        without_pictures=without_pictures,
+        gallery=shown,
         error_classes=error_classes(),
         details=[details(entry, entries, found, lists_for(entry, extras.studies)) for entry in entries],
     )

@@ -30,6 +30,7 @@ from deploy.result_pictures import IMAGES_PER_DATASET, spread
 from deploy.results import Memory, Pictures, ResultRow, write_results
 from stereo.cli import main
 from stereo.errors import UserError
+from stereo.pictures import write_png
 
 
 def test_page_holds_the_numbers_and_says_what_is_missing(rendered: str, parse_page: Callable[[str], Any]) -> None:
@@ -130,11 +131,28 @@ def test_long_clips_show_a_few_frames_from_first_to_last() -> None:
     assert spread(frames[:3]) == frames[:3]
 
 
-def test_a_picture_that_is_gone_is_named(rows: list[ResultRow], tmp_path: Path) -> None:
-    gone = str(tmp_path / "gone.png")
-    broken = dataclasses.replace(rows[1], pictures=(Pictures("image 0", gone, gone, gone, gone),))
-    with pytest.raises(UserError, match="picture that the results file names is gone"):
-        page("T", make_entries([broken]))
+def test_pictures_that_are_gone_are_told_once_and_left_out(
+    rows: list[ResultRow], tmp_path: Path, parse_page: Callable[[str], Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    """One of two images lacks a picture: the other is shown. Without any, the tables still are."""
+    folder = tmp_path / "results_pictures" / "pairs"
+    folder.mkdir(parents=True)
+    for name in ("0", "1"):
+        write_png(folder / f"{name}.png", np.full((8, 8, 3), 90, np.uint8))
+    files = [[str(folder / f"{name}.png")] * 4 for name in ("0", "1")]
+    row = dataclasses.replace(rows[1], pictures=tuple(Pictures(f"image {n}", *files[n]) for n in range(2)))
+    (folder / "1.png").unlink()
+    parsed = parse_page(page("T", make_entries([row])))
+    assert len([a for tag, a in parsed.tags if tag == "img" and "src" in a]) == 4
+    assert "gone or damaged, and left out: results_pictures. Keep the folder beside" in parsed.text
+    (warning,) = caplog.messages
+    assert warning.startswith(f"{tmp_path / 'results_pictures'}: 1 pictures that a results file names are gone")
+
+    (folder / "0.png").write_bytes(b"no picture")
+    parsed = parse_page(page("T", make_entries([row])))
+    assert not [a for tag, a in parsed.tags if tag == "img" and "src" in a]
+    assert "2.00" in parsed.text
+    assert "results_pictures. Keep the folder" in parsed.text
 
 
 def test_out_must_be_a_page(tmp_path: Path, rows: list[ResultRow]) -> None:
