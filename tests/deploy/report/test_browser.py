@@ -37,6 +37,7 @@ def all_rows(
         for row in rows
     ]
     estimate = make_row(p50=12.0, kind="estimated", device="a Jetson", power_mode="25W")
+    shown[4] = dataclasses.replace(shown[4], problems=("<b>its times are not</b>",))
     return [*shown, estimate, make_row(epe=[4.0], dataset="clip"), make_row(p50=90.0, hint="f16")]
 
 
@@ -92,6 +93,9 @@ def test_the_budget_slider_names_the_best_as_the_report_does(tab: Any, all_rows:
         set_value(tab, "fps-number", fps)
         expected = next(item.text for item in budget_sentences(entries, fps) if item.about == where)
         assert answer(tab) == expected
+    set_value(tab, "fps-number", 10)
+    assert "with care: <b>its times are not</b>." in answer(tab)
+    set_value(tab, "fps-number", 2)
     assert "Which variant for 2 fps on a board?" in tab.run("document.getElementById('question').textContent")
     chosen = tab.run("[...document.querySelectorAll('tr.chosen')].map((row) => +row.dataset.n)")
     best = next(entry for entry in entries if f"take {entry.number} " in answer(tab))

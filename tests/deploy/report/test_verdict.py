@@ -118,3 +118,39 @@ def test_estimates_borrow_from_the_same_file_at_the_same_size_only(make_row: Cal
     for change in ({"height": 240}, {"sha256": "99" * 32}, {"height": None, "width": None}):
         entries = make_entries([make_row(epe=[1.0], **change), make_row(p50=5.0, kind="estimated", device="a Jetson")])
         assert [entry.accuracy_from for entry in entries] == [None, None]
+
+
+WRONG = "OpenVINO's INT8 can be wrong by any amount on it"
+IN_FLOAT = "its errors are those of INT8, its times are not"
+
+
+def test_problems_stand_beside_every_answer_that_rests_on_them(make_row: Callable[..., ResultRow]) -> None:
+    """INT8 that came with a problem does not lead, however fast it was."""
+    rows = [
+        make_row(p50=20.0, epe=[1.0, 2.0]),
+        make_row(precision="int8", p50=10.0, epe=[5.0, 6.0], problems=(WRONG,)),
+        make_row(runtime="onnxruntime", p50=40.0, epe=[1.0, 2.0]),
+        make_row(runtime="onnxruntime", precision="int8", p50=30.0, epe=[1.1, 2.1]),
+    ]
+    (budget,) = budget_sentences(make_entries(rows), 70.0)
+    assert budget.text.endswith(f"costs 10.0 ms more for 4.00 px less. Read 1 with care: {WRONG}.")
+    (budget,) = budget_sentences(make_entries(rows), 400.0)
+    assert budget.text.endswith(f"EPE 5.50 px. Read 1 with care: {WRONG}.")
+    (budget,) = budget_sentences(make_entries(rows), 30.0)
+    assert "with care" not in budget.text
+    first, second = told(rows, 1)
+    assert "onnxruntime" in first
+    assert "with care" not in first
+    assert second.endswith(f"1.00 times the file. Read 1 with care: {WRONG}.")
+    text = told([dataclasses.replace(rows[0], problems=("a", "b"))], 2)[0]
+    assert text.endswith("of pairs. Read 1 with care: a. Read 1 with care: b.")
+    assert told([make_row(p50=1.0, problems=("a",))], 0)[0].endswith("on all images. Read 1 with care: a.")
+
+
+def test_problems_of_a_borrowed_accuracy_are_told_as_such(make_row: Callable[..., ResultRow]) -> None:
+    rows = [make_row(precision="int8", runtime="onnxruntime", epe=[1.0], problems=(IN_FLOAT,)),
+            make_row(precision="int8", p50=5.0, kind="estimated", device="a Jetson")]  # fmt: skip
+    (sentence,) = budget_sentences(make_entries(rows), 30.0)
+    assert sentence.text.endswith(
+        f"with care: its accuracy is from onnxruntime f32 on a board: {IN_FLOAT}."
+    )  # fmt: skip
