@@ -200,6 +200,8 @@ class ReportConfig:
             8 MB; all shows everything.
         studies: sensitivity.json of `sensitivity` and calibration.json of `quantize` to show with the variants of that
             student, separated by commas.
+        references: variants that serve as baselines and are never the answer to a budget, by name, separated by
+            commas.
     """
 
     results: list[str] = positional(nargs="+")
@@ -209,6 +211,7 @@ class ReportConfig:
     fail_on_regression: bool = field(default=False, kw_only=True)
     pictures: Literal["few", "all"] = field(default="few", kw_only=True)
     studies: str = field(default="", kw_only=True)
+    references: str = field(default="", kw_only=True)
 
 
 @dataclass

@@ -22,6 +22,7 @@ from deploy.report.entries import Entry, datasets, make_entries, mask_note, plac
 from deploy.report.markdown import markdown
 from deploy.report.page_data import page_data
 from deploy.report.pictures import gallery
+from deploy.report.references import as_references
 from deploy.report.sections import cost_lines, details, image_tables, overview_tables
 from deploy.report.spreadsheet import spreadsheet
 from deploy.report.studies import Study, lists_for, read_studies, tell_strangers
@@ -94,15 +95,24 @@ def write_report(config: ReportConfig) -> tuple[Path, Comparison | None]:
     if out.suffix.lower() not in (".html", ".htm"):
         raise UserError("the report is an HTML page", where=f"--out {out}", fix="let its name end in .html")
     files, baseline = results_files(config)
-    entries = make_entries(read_all(files))
-    comparison = compare(entries, make_entries(read_all([baseline]))) if baseline else None
-    studies = read_studies(word.strip() for word in config.studies.split(",") if word.strip())
+    rows, older = read_all(files), read_all([baseline]) if baseline else []
+    if names := words(config.references):
+        both = as_references([*rows, *older], names)
+        rows, older = both[: len(rows)], both[len(rows) :]
+    entries = make_entries(rows)
+    comparison = compare(entries, make_entries(older)) if baseline else None
+    studies = read_studies(words(config.studies))
     tell_strangers(entries, studies)
     extras = Extras(comparison, studies, config.pictures == "all")
     write_bytes(out, page(config.title, entries, extras).encode())
     write_bytes(out.with_suffix(".md"), markdown(config.title, entries, comparison).encode())
     write_bytes(out.with_name("results.csv"), spreadsheet(entries).encode())
     return out, comparison
+
+
+def words(text: str) -> list[str]:
+    """What stands between the commas."""
+    return [word.strip() for word in text.split(",") if word.strip()]
 
 
 def results_files(config: ReportConfig) -> tuple[list[Path], Path | None]:

@@ -178,6 +178,8 @@ def test_command_line(
     assert "1 regression beyond noise in 1 variants." in text
     assert "| EPE px, pairs | 3.00 | 4.00 | +1.00 px (95 % interval +1.00 to +1.00, 5 images) | worse |" in text
     assert '<strong class="problem">1 regression.</strong>' in Path(out).read_text(encoding="utf-8")
+    assert main([*words, "--references", "nano fp32"]) == 0
+    assert '"role": "reference"' in Path(out).read_text(encoding="utf-8")
     write_results(files[1], [make_row(p50=1.0)])
     assert main([*words, "--fail-on-regression"]) == 3
     assert "only in the baseline: nano fp32 (openvino f32, 480x640), accuracy, pairs: 5 images" in caplog.text

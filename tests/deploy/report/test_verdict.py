@@ -5,10 +5,14 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Sequence
 
+import pytest
+
 from deploy.report.entries import make_entries
+from deploy.report.references import as_references
 from deploy.report.verdict import answers, budget_sentences, most_accurate
 from deploy.results import ResultRow
 from stereo.error_regions import RegionErrors
+from stereo.errors import UserError
 
 
 def told(rows: Sequence[ResultRow], which: int) -> list[str]:
@@ -154,3 +158,16 @@ def test_problems_of_a_borrowed_accuracy_are_told_as_such(make_row: Callable[...
     assert sentence.text.endswith(
         f"with care: its accuracy is from onnxruntime f32 on a board: {IN_FLOAT}."
     )  # fmt: skip
+
+
+def test_references_are_never_the_answer(make_row: Callable[..., ResultRow]) -> None:
+    """Also under another name of the same file, and in another row."""
+    rows = [make_row(p50=10.0, epe=[1.0]), make_row("heavy", p50=20.0), make_row("heavy", epe=[0.2]),
+            make_row("heavy too", p50=15.0, runtime="onnxruntime", sha256=make_row("heavy").model.sha256)]  # fmt: skip
+    assert "heavy" in budget_sentences(make_entries(rows), 30.0)[0].text
+    changed = as_references(rows, ["heavy fp32"])
+    assert [row.model.role for row in changed] == ["variant", "reference", "reference", "reference"]
+    assert "heavy" not in "".join(item.text for item in budget_sentences(make_entries(changed), 30.0))
+    assert "(for reference: heavy fp32 0.200 px)" in told(changed, 2)[0]
+    with pytest.raises(UserError, match="no variant of the results is called 'hevy'"):
+        as_references(rows, ["hevy"])
