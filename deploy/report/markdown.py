@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from deploy.report.compare import Comparison
 from deploy.report.entries import Entry, datasets, mask_note, places, reduction_of
-from deploy.report.provenance import facts, sources
+from deploy.report.provenance import facts, other_times, sources
 from deploy.report.tables import average_text, main_line
 from deploy.report.text import label, place
 from deploy.report.verdict import Told, answers
@@ -101,7 +101,7 @@ def accuracy_table(entries: Sequence[Entry], dataset: str, images: Sequence[tupl
 def provenance(entry: Entry) -> str:
     """Everything an entry's numbers depend on."""
     lines = [f"### {entry.number} {escape(entry.model.variant)}", ""]
-    lines += [f"- {escape(name)}: {escape(value)}" for name, value in facts(entry)]
+    lines += [f"- {escape(name)}: {escape(value)}" for name, value in (*other_times(entry), *facts(entry))]
     if entry.accuracy_from:
         lines.append(f"- accuracy measured with: {escape(entry.accuracy_from)}")
     for what, stamps in sources(entry):

@@ -18,6 +18,7 @@ import pytest
 from deploy.config import EvaluateConfig, ProfileConfig, ReportConfig
 from deploy.evaluate import evaluate
 from deploy.profile import profile
+from deploy.profile_records import CrossCheck
 from deploy.report.entries import datasets, make_entries
 from deploy.report.markdown import escape, markdown
 from deploy.report.page_data import page_data
@@ -27,7 +28,7 @@ from deploy.report.spreadsheet import safe, spreadsheet
 from deploy.report.tables import main_line
 from deploy.report.text import number
 from deploy.result_pictures import IMAGES_PER_DATASET, spread
-from deploy.results import Memory, Pictures, ResultRow, write_results
+from deploy.results import Latency, Memory, Pictures, ResultRow, write_results
 from stereo.cli import main
 from stereo.errors import UserError
 from stereo.pictures import write_png
@@ -99,6 +100,28 @@ def test_memory_of_a_jetson_counts_the_gpu_s_part(make_row: Callable[..., Result
     assert page_data(entries, datasets(entries))["entries"][0]["memory"] == 777.0
     (line,) = csv.DictReader(io.StringIO(spreadsheet(entries)))
     assert (line["memory_mb"], line["peak_over_baseline_mb"], line["board_mb"]) == ("777.0", "123.0", "777.0")
+
+
+def test_times_without_copies_and_by_trtexec(
+    make_row: Callable[..., ResultRow], parse_page: Callable[[str], Any]
+) -> None:
+    """In the variant's section, in report.md and in the CSV; where they were not measured nothing is said."""
+    row = dataclasses.replace(
+        make_row(p50=20.0), latency_without_copies=Latency(18.0, 18.5, 19.0, 18.1, 50, 5),
+        cross_check=CrossCheck("trtexec", "trtexec --loadEngine=x", 17.5, 19.5, 57.0, 2.86),
+    )  # fmt: skip
+    entries = make_entries([row])
+    told = "p50 18.0 ms, p90 18.5 ms, p99 19.0 ms; inputs already on the device, the output left there; n = 50"
+    checked = "compute p50 17.5 ms, with copies p50 19.5 ms, throughput 57.0 pairs/s; ours differs by +2.9 %"
+    text = parse_page(page("T", entries)).text
+    assert f"Other clocks without copies {told} by trtexec {checked}; trtexec --loadEngine=x" in text
+    assert f"- by trtexec: {checked}" in markdown("T", entries)
+    (line,) = csv.DictReader(io.StringIO(spreadsheet(entries)))
+    assert (line["without_copies_p50_ms"], line["cross_check_gpu_p50_ms"]) == ("18.0", "17.5")
+    plain = make_entries([make_row(p50=20.0)])
+    assert "Other clocks" not in page("T", plain)
+    (line,) = csv.DictReader(io.StringIO(spreadsheet(plain)))
+    assert (line["without_copies_p50_ms"], line["cross_check"]) == ("", "")
 
 
 @pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@SUM(A1)", "\tx"])
