@@ -196,8 +196,8 @@ class ReportConfig:
         baseline: a results file, or its folder, that the others are compared with.
         fail_on_regression: exit with 3 when something is worse than in the baseline, beyond noise, or was not measured
             any more.
-        pictures: few shows those of variants that no other beats, of references and FP32 variants, in a page below
-            8 MB; all shows everything.
+        pictures: few shows those of variants that no other beats, of references and FP32 variants, small enough that
+            12 variants on 7 images make a page below 8 MB; all shows everything.
         studies: sensitivity.json of `sensitivity` and calibration.json of `quantize` to show with the variants of that
             student, separated by commas.
         references: variants that serve as baselines and are never the answer to a budget, by name, separated by

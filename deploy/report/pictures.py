@@ -179,8 +179,8 @@ def tell_gone(paths: Sequence[str]) -> list[str]:
         folder = next((parent for parent in parents if parent.name.endswith(FOLDER_SUFFIX)), parents[0])
         folders[folder] = folders.get(folder, 0) + 1
     for folder, count in folders.items():
-        log.warning("%s: %d pictures that a results file names are gone or damaged, left out: keep the folder beside "
-                    "its results file, or evaluate again", folder, count)  # fmt: skip
+        log.warning("%s: %d of the pictures that a results file names are gone or damaged: left out; keep the folder "
+                    "beside its results file, or evaluate again", folder, count)  # fmt: skip
     return list(dict.fromkeys(folder.name for folder in folders))
 
 

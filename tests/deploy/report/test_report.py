@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 
@@ -30,6 +31,7 @@ from deploy.report.text import number
 from deploy.result_pictures import IMAGES_PER_DATASET, spread
 from deploy.results import Latency, Memory, Pictures, ResultRow, write_results
 from stereo.cli import main
+from stereo.error_regions import RegionErrors
 from stereo.errors import UserError
 from stereo.pictures import write_png
 
@@ -146,6 +148,30 @@ def test_pictures_keep_to_the_budget() -> None:
     assert sum(map(len, encoded.values())) <= BUDGET_BYTES
 
 
+def test_twelve_variants_on_seven_images_make_a_page_below_8_mb(
+    make_row: Callable[..., ResultRow], tmp_path: Path
+) -> None:
+    """None beats another, so that all are shown. Pictures are like scenes: smooth, with grain."""
+    coarse, grain = np.random.default_rng(0).integers(0, 256, (12, 16, 3)), np.random.default_rng(1)
+    picture = cv2.resize(coarse.astype(np.float32), (320, 240), interpolation=cv2.INTER_CUBIC)
+    picture = np.clip(picture + grain.normal(0, 4, picture.shape), 0, 255).astype(np.uint8)
+    write_png(tmp_path / "one.png", picture)
+    regions = tuple(RegionErrors("true disparity", f"{8 * n}-{8 * n + 8} px", 900, 800, 0.5, 1.5) for n in range(12))
+    rows = []
+    for n in range(12):
+        row = make_row(f"student {n}", p50=10.0 * (n + 1), epe=[9.0 - n / 2] * 7)
+        kinds = ("left", "truth", f"d{n}", f"e{n}")
+        files = [[tmp_path / f"{kind} {image}.png" for kind in kinds] for image in range(7)]
+        for file in (file for named in files for file in named if not file.exists()):
+            file.hardlink_to(tmp_path / "one.png")
+        accuracy = tuple(dataclasses.replace(item, regions=regions) for item in row.accuracy)
+        pictures = tuple(Pictures(f"image {image}", *map(str, files[image])) for image in range(7))
+        rows.append(dataclasses.replace(row, accuracy=accuracy, pictures=pictures))
+    text = page("T", make_entries(rows))
+    assert len(text.encode()) < 8_000_000
+    assert text.count('<img src="data:image/jpeg') == 7 * (2 + 2 * 12)
+
+
 def test_long_clips_show_a_few_frames_from_first_to_last() -> None:
     frames = [("clip", f"{index:03d}") for index in range(60)]
     chosen = spread(frames)
@@ -169,7 +195,7 @@ def test_pictures_that_are_gone_are_told_once_and_left_out(
     assert len([a for tag, a in parsed.tags if tag == "img" and "src" in a]) == 4
     assert "gone or damaged, and left out: results_pictures. Keep the folder beside" in parsed.text
     (warning,) = caplog.messages
-    assert warning.startswith(f"{tmp_path / 'results_pictures'}: 1 pictures that a results file names are gone")
+    assert warning.startswith(f"{tmp_path / 'results_pictures'}: 1 of the pictures that a results file names are gone")
 
     (folder / "0.png").write_bytes(b"no picture")
     parsed = parse_page(page("T", make_entries([row])))
@@ -226,7 +252,8 @@ def test_of_thousands_of_images_the_worst_are_listed(
     make_row: Callable[..., ResultRow], parse_page: Callable[[str], Any]
 ) -> None:
     """The page stays small; the average is still one of all."""
-    first, second = [1.0] * 4000, [1.0] * 4000
+    first: list[float | None] = [1.0] * 4000
+    second = first.copy()
     first[1234], second[77], second[78] = 9.0, 8.0, None
     rows = [make_row(epe=first), make_row(precision="int8", epe=second)]
     rendered = page("many", make_entries(rows))
