@@ -130,7 +130,8 @@ def make_variants(config: QuantizeConfig, labels: LabelSet) -> Path:
         records = make_graphs(job, folder)
         if config.calibration is not None:
             check_repeated(config.calibration, records, job.size)
-        write_json(folder / RECORD_NAME, compose_record(labels, job.choice, records, job.size))
+        record = compose_record(labels, job.choice, records, job.size, student_sha256=job.source_sha256)
+        write_json(folder / RECORD_NAME, record)
         manifest = compose_manifest(job, folder, records)
         publish(folder, config.out, manifest, ("fp32", *job.converted))
     report(manifest)

@@ -23,17 +23,24 @@ REPEATED = "repeated: "
 
 
 def compose_record(
-    labels: LabelSet, choice: Choice, records: Sequence[FrameRecord], size: tuple[int, int]
+    labels: LabelSet,
+    choice: Choice,
+    records: Sequence[FrameRecord],
+    size: tuple[int, int],
+    *,
+    student_sha256: str,
 ) -> dict[str, Any]:
     """The content of the file.
 
     Args:
         records: the frames as they went in, in order.
         size: (H, W) of the graphs they were fitted to.
+        student_sha256: of the file that was calibrated, so that a report shows the frames with its variants alone.
     """
     return {
         "kind": KIND,
         "version": VERSION,
+        "made_from": {"student": student_sha256},
         "label_set": {"journal": labels.fingerprint(), "frames": len(labels)},
         "selection": choice.selection,
         "seed": choice.seed,

@@ -194,11 +194,14 @@ class ReportConfig:
         out: the page to write; report.md is written beside it under the same name, and results.csv.
         title: heading of the report.
         baseline: a results file, or its folder, that the others are compared with.
-        fail_on_regression: exit with 3 when something is worse than in the baseline, beyond noise.
-        pictures: few shows those of variants that no other beats, of references and FP32 variants, in a page below
-            8 MB; all shows everything.
+        fail_on_regression: exit with 3 when something is worse than in the baseline, beyond noise, or was not measured
+            any more.
+        pictures: few shows those of variants that no other beats, of references and FP32 variants, small enough that
+            12 variants on 7 images make a page below 8 MB; all shows everything.
         studies: sensitivity.json of `sensitivity` and calibration.json of `quantize` to show with the variants of that
             student, separated by commas.
+        references: variants that serve as baselines and are never the answer to a budget, by name, separated by
+            commas.
     """
 
     results: list[str] = positional(nargs="+")
@@ -208,6 +211,7 @@ class ReportConfig:
     fail_on_regression: bool = field(default=False, kw_only=True)
     pictures: Literal["few", "all"] = field(default="few", kw_only=True)
     studies: str = field(default="", kw_only=True)
+    references: str = field(default="", kw_only=True)
 
 
 @dataclass

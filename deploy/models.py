@@ -128,6 +128,7 @@ def model_facts(path: Path, metadata: Mapping[str, str], *, variant: str) -> Mod
         max_disp=_whole(facts.get("max_disp")),
         iterations=_whole(facts.get("iterations")),
         source_sha256=facts.get("source_sha256") or (digest if path.suffix.lower() in WEIGHTS else None),
+        role="reference" if facts.get("role") == "reference" else "variant",
     )
 
 

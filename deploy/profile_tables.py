@@ -35,8 +35,7 @@ def print_latency(rows: Sequence[ResultRow]) -> None:
             continue
         measured, compute = row.latency, row.latency_without_copies
         ratio = "" if measured.ratio_to_fp32 is None else f"{measured.ratio_to_fp32:.2f}"
-        used = row.memory
-        memory_mb = None if used is None else used.peak_over_baseline_mb if used.board_mb is None else used.board_mb
+        memory_mb = None if row.memory is None else row.memory.used_mb
         times = [f"{value:.1f}" for value in (measured.p50_ms, measured.p90_ms, measured.p99_ms)]
         without = [number(compute.p50_ms if compute else None)] if bare else []
         where = [row.model.variant, f"{row.place.runtime} {row.place.precision_hint}"]

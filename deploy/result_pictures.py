@@ -17,6 +17,8 @@ from stereo.pictures import disparity_picture, error_picture, write_png
 
 # The frames of a clip look alike, and thousands of pictures would fill a disk: a few tell what there is to see.
 IMAGES_PER_DATASET = 8
+# Of the folder beside a results file.
+FOLDER_SUFFIX = "_pictures"
 
 Item = TypeVar("Item")
 
@@ -45,7 +47,7 @@ class PictureFolder:
         self, pair: StereoPair, disparity: Disparity, *, model: ModelFacts, runtime: str, precision_hint: str
     ) -> Pictures:
         """Write the pictures of one pair; disparity is coloured by the truth's range, so that variants compare."""
-        folder = Path(f"{self.results.stem}_pictures", file_name(self.dataset), file_name(pair.name))
+        folder = Path(f"{self.results.stem}{FOLDER_SUFFIX}", file_name(self.dataset), file_name(pair.name))
         truth = pair.disparity if pair.disparity is not None else np.full(disparity.shape, np.nan, np.float32)
         top = float(np.nanpercentile(truth, 99)) if np.isfinite(truth).any() else None
         # The hash keeps apart what file names alone would mix up, such as two models of one name.

@@ -73,6 +73,12 @@ class Memory:
     peak_over_baseline_mb: float
     board_mb: float | None = None
 
+    @property
+    def used_mb(self) -> float:
+        """What running the variant takes: a Jetson's memory as a whole, whose GPU's part no process shows as its own;
+        elsewhere the process's growth."""
+        return self.peak_over_baseline_mb if self.board_mb is None else self.board_mb
+
 
 @dataclass(frozen=True)
 class ImageAccuracy:

@@ -41,6 +41,8 @@ class FoundationRunner:
             "stereodistill.iterations": str(iterations),
             "stereodistill.precision": "fp32",
             "stereodistill.source_sha256": network.weights_sha256 or "",
+            # Students are compared with it; nobody chooses it for a frame rate.
+            "stereodistill.role": "reference",
             "runtime.device": self.device.type,
         }
 

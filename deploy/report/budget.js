@@ -15,6 +15,15 @@
       + `${name.slice(0, -unit.length - 1)} ${number(errorOf(entry))} ${unit}`;
   }
 
+  /* What to know of the entries that a sentence rests on. */
+  function care(entries) {
+    const numbers = new Map();
+    for (const entry of entries) {
+      for (const caveat of entry.caveats) numbers.set(caveat, [...(numbers.get(caveat) ?? []), entry.n]);
+    }
+    return [...numbers].map(([caveat, of]) => ` Read ${of.join(", ")} with care: ${caveat}.`).join("");
+  }
+
   function sentence(kind) {
     const timed = here().filter((entry) => entry.role === "variant" && entry.kind === kind && latencyOf(entry) !== null);
     if (!timed.length) return "";
@@ -22,20 +31,20 @@
     if (!best.length) {
       const fastest = timed.reduce((a, b) => (latencyOf(b) < latencyOf(a) ? b : a));
       return `the fastest is ${fastest.n} ${fastest.label} with ${number(latencyOf(fastest))} ms; `
-        + "accuracy was not measured on all images.";
+        + `accuracy was not measured on all images.${care([fastest])}`;
     }
     const budget = 1000 / state.fps;
     const rate = `${number(state.fps)} fps (${number(budget)} ms per pair)`;
     const within = best.filter((entry) => latencyOf(entry) <= budget);
     const beyond = best.filter((entry) => latencyOf(entry) > budget);
-    if (!within.length) return `no variant reaches ${rate}; the fastest is ${told(best[0])}.`;
+    if (!within.length) return `no variant reaches ${rate}; the fastest is ${told(best[0])}.${care([best[0]])}`;
     const chosen = within[within.length - 1];
     const late = (chosen.high ?? 0) > budget ? " It may miss that: the error bar reaches beyond." : "";
     const text = `at ${rate}, take ${told(chosen)}.${late}`;
-    if (!beyond.length) return `${text} None is more accurate.`;
+    if (!beyond.length) return `${text} None is more accurate.${care([chosen])}`;
     const unit = metricName().split(" ").pop();
     return `${text} The next better, ${told(beyond[0])}, costs ${number(latencyOf(beyond[0]) - latencyOf(chosen))} ms more `
-      + `for ${number(errorOf(chosen) - errorOf(beyond[0]))} ${unit} less.`;
+      + `for ${number(errorOf(chosen) - errorOf(beyond[0]))} ${unit} less.${care([chosen, beyond[0]])}`;
   }
 
   /* The names of variants stand out. */

@@ -1,4 +1,4 @@
-"""`report B --baseline A`: what became worse beyond noise, variant by variant.
+"""`report B --baseline A`: what became worse beyond noise, variant by variant, and what was not measured any more.
 
 Accuracy is compared image by image (`deploy.report.paired`). Times of two runs are noisy in ways that no run shows by
 itself, so where both runs took turns with FP32 the ratios are compared, which other work on the machine cancels out of;
@@ -13,11 +13,11 @@ from typing import Literal
 
 from deploy.report.entries import Entry, datasets
 from deploy.report.paired import interval_text, paired
-from deploy.report.text import label, number
+from deploy.report.text import NOT_MEASURED, label, number
 from deploy.summary import METRICS
 from stereo.errors import UserError
 
-Judgement = Literal["worse", "better", "same", "not judged"]
+Judgement = Literal["worse", "lost", "better", "same", "not judged"]
 
 JUDGED_METRICS = ("epe_px", "bad2_pct", "d1_pct")
 # Of the baseline's value: what is sure but smaller changes nobody's decision, and floats may differ that much.
@@ -32,6 +32,7 @@ class Check:
         what: such as "EPE px, pairs".
         before, after: as text.
         change: as text, with its interval where there is one.
+        judgement: "lost" is what only the baseline has: whatever became of it, nobody looked.
     """
 
     what: str
@@ -61,7 +62,21 @@ class Comparison:
     @property
     def worse(self) -> list[tuple[Compared, Check]]:
         """The regressions."""
-        return [(item, check) for item in self.compared for check in item.checks if check.judgement == "worse"]
+        return self.judged("worse")
+
+    @property
+    def lost(self) -> list[tuple[Compared, Check]]:
+        """What the baseline measured of the same variants and these results did not."""
+        return self.judged("lost")
+
+    @property
+    def is_passed(self) -> bool:
+        """Whether nothing became worse, and all that the baseline has is there to tell."""
+        return not (self.worse or self.lost or self.gone)
+
+    def judged(self, judgement: Judgement) -> list[tuple[Compared, Check]]:
+        """All checks with this outcome."""
+        return [(item, check) for item in self.compared for check in item.checks if check.judgement == judgement]
 
 
 def compare(entries: Sequence[Entry], baseline: Sequence[Entry]) -> Comparison:
@@ -100,13 +115,31 @@ def counterpart(entry: Entry, baseline: Sequence[Entry], entries: Sequence[Entry
 
 
 def checks(entry: Entry, base: Entry) -> list[Check]:
-    """Every number that both have."""
+    """Every number that the baseline has."""
     found = []
     # An estimate's accuracy was measured elsewhere, and is compared there.
-    for dataset in datasets([entry]) if entry.accuracy_from is None else ():
-        if base.accuracy(dataset):
+    for dataset in datasets([base]) if base.accuracy_from is None else ():
+        found += lost_images(entry, base, dataset)
+        if entry.accuracy(dataset):
             found += [accuracy_check(entry, base, dataset, metric) for metric in JUDGED_METRICS]
     return [*found, *time_checks(entry, base), *memory_checks(entry, base)]
+
+
+def lost(what: str, before: str, after: str = NOT_MEASURED) -> Check:
+    """A number that only the baseline has."""
+    return Check(what, before, after, "only in the baseline", "lost")
+
+
+def lost_images(entry: Entry, base: Entry, dataset: str) -> list[Check]:
+    """A check when images of the baseline, or all of them, were not evaluated."""
+    ours, theirs = ({(item.image, item.mask) for item in one.accuracy(dataset)} for one in (entry, base))
+    missing = len(theirs - ours)
+    if not missing:
+        return []
+    before = f"{len(theirs)} image{'s' if len(theirs) != 1 else ''}"
+    if missing == len(theirs):
+        return [lost(f"accuracy, {dataset}", before)]
+    return [lost(f"accuracy, {dataset}", before, f"{len(theirs) - missing} of them")]
 
 
 def accuracy_check(entry: Entry, base: Entry, dataset: str, metric: str) -> Check:
@@ -137,8 +170,10 @@ def accuracy_check(entry: Entry, base: Entry, dataset: str, metric: str) -> Chec
 def time_checks(entry: Entry, base: Entry) -> list[Check]:
     """The median, and the ratio to FP32 where both runs took turns with it."""
     ours, theirs = entry.latency, base.latency
-    if ours is None or theirs is None:
+    if theirs is None:
         return []
+    if ours is None:
+        return [lost("p50 ms", number(theirs.p50_ms))]
     found = []
     ratios = (ours.ratio_to_fp32, theirs.ratio_to_fp32)
     is_fp32 = ours.ratio_to_fp32 == 1 and theirs.ratio_to_fp32 == 1
@@ -161,10 +196,14 @@ def time_checks(entry: Entry, base: Entry) -> list[Check]:
 
 
 def memory_checks(entry: Entry, base: Entry) -> list[Check]:
-    """Peak growth."""
-    if entry.memory is None or base.memory is None or base.memory.peak_over_baseline_mb <= 0:
+    """What running it takes: of the board where both were measured there, else of the process."""
+    if base.memory is None or base.memory.used_mb <= 0:
         return []
-    after, before = entry.memory.peak_over_baseline_mb, base.memory.peak_over_baseline_mb
+    if entry.memory is None or (base.memory.board_mb is not None and entry.memory.board_mb is None):
+        return [lost("memory MB", number(base.memory.used_mb))]
+    of_board = base.memory.board_mb is not None
+    after = entry.memory.used_mb if of_board else entry.memory.peak_over_baseline_mb
+    before = base.memory.used_mb
     change = after / before - 1
     judgement = by_size(change, LEAST_MEMORY_CHANGE)
     return [Check("memory MB", number(before), number(after), f"{change:+.1%}", judgement)]

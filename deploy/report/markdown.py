@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from deploy.report.compare import Comparison
 from deploy.report.entries import Entry, datasets, mask_note, places, reduction_of
-from deploy.report.provenance import facts, sources
+from deploy.report.provenance import facts, other_times, sources
 from deploy.report.tables import average_text, main_line
 from deploy.report.text import label, place
 from deploy.report.verdict import Told, answers
@@ -50,6 +50,8 @@ def comparison_parts(comparison: Comparison) -> list[str]:
     """What changed against a baseline: a pull request needs no more than what is not the same."""
     count = len(comparison.worse)
     told = f"{count} regression{'s' if count != 1 else ''} beyond noise in {len(comparison.compared)} variants."
+    if comparison.lost:
+        told += f" Measurements only in the baseline: {len(comparison.lost)}."
     for what, names in (("Only in the baseline", comparison.gone), ("New", comparison.added)):
         if names:
             told += f" {what}: {', '.join(names)}."
@@ -99,7 +101,7 @@ def accuracy_table(entries: Sequence[Entry], dataset: str, images: Sequence[tupl
 def provenance(entry: Entry) -> str:
     """Everything an entry's numbers depend on."""
     lines = [f"### {entry.number} {escape(entry.model.variant)}", ""]
-    lines += [f"- {escape(name)}: {escape(value)}" for name, value in facts(entry)]
+    lines += [f"- {escape(name)}: {escape(value)}" for name, value in (*other_times(entry), *facts(entry))]
     if entry.accuracy_from:
         lines.append(f"- accuracy measured with: {escape(entry.accuracy_from)}")
     for what, stamps in sources(entry):

@@ -8,7 +8,7 @@ from typing import Any
 from deploy.report.choice import DEFAULT_FPS, LEAST_GAIN, is_complete
 from deploy.report.entries import Entry, places
 from deploy.report.spreadsheet import lines_of
-from deploy.report.text import label, setting
+from deploy.report.text import caveats, label, setting
 from deploy.summary import METRICS
 
 
@@ -48,9 +48,10 @@ def point(entry: Entry, found: dict[str, list[tuple[str, str]]], known: Sequence
         "low": latency and latency.low_ms,
         "high": latency and latency.high_ms,
         "runs": latency and latency.n,
-        "memory": memory and memory.peak_over_baseline_mb,
+        "memory": memory and memory.used_mb,
         "energy": entry.power and entry.power.energy_per_pair_j,
         "accuracyFrom": entry.accuracy_from,
+        "caveats": caveats(entry),
         "accuracy": [
             {
                 "errors": {metric: entry.mean(name, metric) for metric in METRICS

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,8 @@ import cv2
 from deploy.report.choice import worth_showing
 from deploy.report.entries import Entry, datasets, fp32_of
 from deploy.report.text import label
-from deploy.result_pictures import spread
+from deploy.result_pictures import FOLDER_SUFFIX, spread
+from deploy.results import Pictures
 from stereo.errors import UserError
 from stereo.pair import Image, read_image
 
@@ -22,6 +24,8 @@ WIDTHS_PX = (720, 560, 480, 400, 320, 240, 160)
 JPEG_QUALITY = 85
 # Each costs some ten milliseconds to read and to encode, for every image; `--pictures all` takes all.
 MOST_ENTRIES = 16
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -65,14 +69,25 @@ class Scene:
     results: tuple[Result, ...]
 
 
-def scenes(entries: Sequence[Entry], *, everything: bool = False) -> tuple[list[Scene], list[str]]:
-    """The pictures of a few images of each dataset, and what was left out to keep the page small.
+@dataclass(frozen=True)
+class Gallery:
+    """All pictures of a page.
+
+    Args:
+        left_out: to keep the page small.
+        gone: names of the folders that lack pictures which a results file names.
+    """
+
+    scenes: list[Scene]
+    left_out: list[str]
+    gone: list[str]
+
+
+def gallery(entries: Sequence[Entry], *, everything: bool = False) -> Gallery:
+    """The pictures of a few images of each dataset; what cannot be read is warned of and left out.
 
     Args:
         everything: of all entries and all images, however large the page becomes.
-
-    Raises:
-        UserError: a picture that a results file names is gone.
     """
     wanted, left_out = [], []
     own = [entry for entry in entries if entry.accuracy_from is None and entry.pictures]
@@ -87,20 +102,23 @@ def scenes(entries: Sequence[Entry], *, everything: bool = False) -> tuple[list[
         wanted += chosen
         if len(chosen) < len(keys):
             left_out.append(f"{len(keys) - len(chosen)} more of {dataset}")
-    paths = [path for key in wanted for path in paths_of(key, entries)]
+    paths = list(dict.fromkeys(path for key in wanted for path in paths_of(key, entries)))
+    # Shrunk at once: full-size benchmarks have pictures of 18 MB each.
+    pictures = {path: shrink(picture, WIDTHS_PX[0]) for path in paths if (picture := load(path)) is not None}
     if everything:
-        encoded = {path: encode(load(path), WIDTHS_PX[0]) for path in dict.fromkeys(paths)}
+        encoded = {path: encode(picture, WIDTHS_PX[0]) for path, picture in pictures.items()}
     else:
-        # Shrunk at once: full-size benchmarks have pictures of 18 MB each.
-        encoded = encode_all({path: shrink(load(path), WIDTHS_PX[0]) for path in dict.fromkeys(paths)})
+        encoded = encode_all(pictures)
+    wanted = [key for key in wanted if whole(key, entries, encoded)]
     kept, total = [], 0
     for key in wanted:
-        total += sum(len(encoded[path]) for path in paths_of(key, entries))
+        total += sum(len(encoded[path]) for path in paths_of(key, entries) if path in encoded)
         if total > BUDGET_BYTES and kept and not everything:
             break
         kept.append(key)
     left_out += [f"{image} of {dataset}" for dataset, image in wanted[len(kept) :]]
-    return [scene(key, entries, encoded) for key in kept], left_out
+    gone = tell_gone([path for path in paths if path not in pictures])
+    return Gallery([scene(key, entries, encoded) for key in kept], left_out, gone)
 
 
 def pictured(entries: Sequence[Entry]) -> list[Entry]:
@@ -132,16 +150,38 @@ def paths_of(key: tuple[str, str], entries: Sequence[Entry]) -> list[str]:
     return list(dict.fromkeys(p for item in found for p in (item.left, item.truth, item.disparity, item.error)))
 
 
-def load(path: str) -> Image:
-    """Read a picture.
+def whole(key: tuple[str, str], entries: Sequence[Entry], known: Mapping[str, object]) -> list[tuple[Entry, Pictures]]:
+    """The entries with all their pictures of one image.
 
-    Raises:
-        UserError: it is gone or damaged.
+    Args:
+        known: has every picture that could be read.
     """
-    if not Path(path).is_file():
-        raise UserError("a picture that the results file names is gone", where=path,
-                        fix="keep the _pictures folder beside the results file, or evaluate again")  # fmt: skip
-    return read_image(path)
+    found = [(entry, entry.pictures[key]) for entry in entries if key in entry.pictures]
+    return [
+        (entry, item) for entry, item in found if known.keys() >= {item.left, item.truth, item.disparity, item.error}
+    ]
+
+
+def load(path: str) -> Image | None:
+    """Read a picture; None when it is gone or damaged: numbers need no pictures, so the page is made without."""
+    try:
+        return read_image(path)
+    except UserError as error:
+        log.debug("%s", error)
+        return None
+
+
+def tell_gone(paths: Sequence[str]) -> list[str]:
+    """Warn of pictures that could not be read, once for each folder. Returns the folders' names."""
+    folders: dict[Path, int] = {}
+    for path in paths:
+        parents = Path(path).parents
+        folder = next((parent for parent in parents if parent.name.endswith(FOLDER_SUFFIX)), parents[0])
+        folders[folder] = folders.get(folder, 0) + 1
+    for folder, count in folders.items():
+        log.warning("%s: %d of the pictures that a results file names are gone or damaged: left out; keep the folder "
+                    "beside its results file, or evaluate again", folder, count)  # fmt: skip
+    return list(dict.fromkeys(folder.name for folder in folders))
 
 
 def shrink(picture: Image, width: int) -> Image:
@@ -168,7 +208,7 @@ def scene(key: tuple[str, str], entries: Sequence[Entry], encoded: dict[str, byt
     def shot(path: str, caption: str) -> Shot:
         return Shot(f"data:image/jpeg;base64,{base64.b64encode(encoded[path]).decode()}", caption)
 
-    found = [(entry, entry.pictures[key]) for entry in entries if key in entry.pictures]
+    found = whole(key, entries, encoded)
     first = found[0][1]
     results = []
     for entry, files in found:

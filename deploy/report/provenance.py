@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from deploy.report.entries import Entry
-from deploy.report.text import size
+from deploy.report.text import number, size
 from deploy.results import ResultRow
 
 UNKNOWN = "unknown"
@@ -33,6 +33,24 @@ def facts(entry: Entry) -> list[tuple[str, str]]:
         pairs.append(("older measurements", f"{entry.replaced} of the same were replaced by newer ones"))
     pairs += [("problem", problem) for problem in entry.problems]
     return [(name, UNKNOWN if value is None else str(value)) for name, value in pairs]
+
+
+def other_times(entry: Entry) -> list[tuple[str, str]]:
+    """The same variant timed without copies, and by another program; empty where neither was done."""
+    row, pairs = entry.latency_row, []
+    if row is not None and (bare := row.latency_without_copies) is not None:
+        parts = [f"{name} {number(value)} ms" for name, value in
+                 (("p50", bare.p50_ms), ("p90", bare.p90_ms), ("p99", bare.p99_ms))]  # fmt: skip
+        told = f"{', '.join(parts)}; inputs already on the device, the output left there; n = {bare.n}"
+        pairs.append(("without copies", told))
+    if row is not None and (check := row.cross_check) is not None:
+        known = (("compute p50", check.gpu_p50_ms, " ms"), ("with copies p50", check.p50_ms, " ms"),
+                 ("throughput", check.pairs_per_s, " pairs/s"))  # fmt: skip
+        told = ", ".join(f"{name} {number(value)}{unit}" for name, value, unit in known if value is not None)
+        if check.difference_pct is not None:
+            told += f"; ours differs by {check.difference_pct:+.1f} %"
+        pairs.append((f"by {check.tool}", f"{told or UNKNOWN}; {check.command}"))
+    return pairs
 
 
 def sources(entry: Entry) -> list[tuple[str, list[tuple[str, str]]]]:

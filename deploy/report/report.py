@@ -21,10 +21,11 @@ from deploy.report.compare import Comparison, compare
 from deploy.report.entries import Entry, datasets, make_entries, mask_note, places, reduction_of
 from deploy.report.markdown import markdown
 from deploy.report.page_data import page_data
-from deploy.report.pictures import scenes
+from deploy.report.pictures import gallery
+from deploy.report.references import as_references
 from deploy.report.sections import cost_lines, details, image_tables, overview_tables
 from deploy.report.spreadsheet import spreadsheet
-from deploy.report.studies import Study, lists_for, read_studies
+from deploy.report.studies import Study, lists_for, read_studies, tell_strangers
 from deploy.report.tables import main_line
 from deploy.report.text import label, number, place, size
 from deploy.report.verdict import answers
@@ -59,7 +60,7 @@ class Extras:
 
 
 def report(config: ReportConfig) -> Path | int:
-    """The verb `report`. Returns the page's path, or the exit code for a regression.
+    """The verb `report`. Returns the page's path, or the exit code for a regression or a measurement that was lost.
 
     Raises:
         UserError: a file that is no results file, no rows, or plotly or jinja2 missing.
@@ -72,8 +73,13 @@ def report(config: ReportConfig) -> Path | int:
     for item, check in comparison.worse:
         log.warning("worse: %s, %s: %s → %s (%s)", label(item.entry), check.what, check.before, check.after,
                     check.change)  # fmt: skip
-    log.info("%d regressions in %d variants", len(comparison.worse), len(comparison.compared))
-    if comparison.worse and config.fail_on_regression:
+    for item, check in comparison.lost:
+        log.warning("only in the baseline: %s, %s: %s → %s", label(item.entry), check.what, check.before, check.after)
+    for name in comparison.gone:
+        log.warning("only in the baseline: %s", name)
+    log.info("%d regressions in %d variants, %d measurements and %d variants only in the baseline",
+             len(comparison.worse), len(comparison.compared), len(comparison.lost), len(comparison.gone))  # fmt: skip
+    if config.fail_on_regression and not comparison.is_passed:
         print(out)
         return REGRESSED
     return out
@@ -89,14 +95,24 @@ def write_report(config: ReportConfig) -> tuple[Path, Comparison | None]:
     if out.suffix.lower() not in (".html", ".htm"):
         raise UserError("the report is an HTML page", where=f"--out {out}", fix="let its name end in .html")
     files, baseline = results_files(config)
-    entries = make_entries(read_all(files))
-    comparison = compare(entries, make_entries(read_all([baseline]))) if baseline else None
-    studies = read_studies(word.strip() for word in config.studies.split(",") if word.strip())
+    rows, older = read_all(files), read_all([baseline]) if baseline else []
+    if names := words(config.references):
+        both = as_references([*rows, *older], names)
+        rows, older = both[: len(rows)], both[len(rows) :]
+    entries = make_entries(rows)
+    comparison = compare(entries, make_entries(older)) if baseline else None
+    studies = read_studies(words(config.studies))
+    tell_strangers(entries, studies)
     extras = Extras(comparison, studies, config.pictures == "all")
     write_bytes(out, page(config.title, entries, extras).encode())
     write_bytes(out.with_suffix(".md"), markdown(config.title, entries, comparison).encode())
     write_bytes(out.with_name("results.csv"), spreadsheet(entries).encode())
     return out, comparison
+
+
+def words(text: str) -> list[str]:
+    """What stands between the commas."""
+    return [word.strip() for word in text.split(",") if word.strip()]
 
 
 def results_files(config: ReportConfig) -> tuple[list[Path], Path | None]:
@@ -125,7 +141,7 @@ def page(title: str, entries: Sequence[Entry], extras: Extras | None = None) -> 
     """The HTML text.
 
     Raises:
-        UserError: plotly or jinja2 is missing, or a picture is gone.
+        UserError: plotly or jinja2 is missing.
     """
     extras = extras or Extras()
     jinja2: Any = require("jinja2", hint=INSTALL)
@@ -143,7 +159,7 @@ def page(title: str, entries: Sequence[Entry], extras: Extras | None = None) -> 
     scripts = [before, plotly.get_plotlyjs(), after]
     found = datasets(entries)
     with_power = any(entry.power for entry in entries)
-    shots, without_pictures = scenes(entries, everything=extras.all_pictures)
+    shown = gallery(entries, everything=extras.all_pictures)
     return environment.get_template("report.html.j2").render(
         title=title,
         policy=policy(scripts),
@@ -160,8 +176,7 @@ def page(title: str, entries: Sequence[Entry], extras: Extras | None = None) -> 
         costs=[(index, lines) for index, name in enumerate(found) if (lines := cost_lines(entries, name))],
         failing=overview_tables(entries, found),
         image_tables=image_tables(entries, found),
-        scenes=shots,
-        without_pictures=without_pictures,
+        gallery=shown,
         error_classes=error_classes(),
         details=[details(entry, entries, found, lists_for(entry, extras.studies)) for entry in entries],
     )

@@ -12,7 +12,7 @@ from deploy.report.entries import Entry, datasets, fp32_of
 from deploy.report.failures import pooled
 from deploy.report.paired import signed
 from deploy.report.precision_cost import costs
-from deploy.report.provenance import facts, sources
+from deploy.report.provenance import facts, other_times, sources
 from deploy.report.svg import Series, difference_histogram, over_time
 from deploy.report.tables import Cell, image_cells
 from deploy.report.text import NOT_MEASURED, label, number
@@ -81,6 +81,7 @@ class Details:
     entry: Entry
     regions: list[RegionTable]
     drawings: list[Drawing]
+    times: list[tuple[str, str]]
     facts: list[tuple[str, str]]
     sources: list[tuple[str, list[tuple[str, str]]]]
     lists: list[BarList]
@@ -153,8 +154,9 @@ def details(
     tables = [region_table(beside, dataset, index) for index, dataset in enumerate(own) if entry.accuracy(dataset)]
     lists = [layer_list(entry.layers)] if entry.layers and entry.layers.layers else []
     return Details(
-        entry, [table for table in tables if table], drawings(entry), facts(entry), sources(entry), [*lists, *studies]
-    )
+        entry, [table for table in tables if table], drawings(entry), other_times(entry), facts(entry), sources(entry),
+        [*lists, *studies],
+    )  # fmt: skip
 
 
 def layer_list(layers: Layers) -> BarList:

@@ -47,7 +47,8 @@ def safe(value: object) -> object:
 
 def fixed(entry: Entry) -> dict[str, object]:
     """What does not depend on a dataset."""
-    model, where, latency, memory = entry.model, entry.place, entry.latency, entry.memory
+    model, where, latency, memory, row = entry.model, entry.place, entry.latency, entry.memory, entry.latency_row
+    bare, check = row and row.latency_without_copies, row and row.cross_check
     return {
         "number": entry.number, "variant": model.variant, "role": model.role, "kind": entry.kind,
         "device": where.device, "runtime": where.runtime, "runtime_version": where.runtime_version,
@@ -60,7 +61,11 @@ def fixed(entry: Entry) -> dict[str, object]:
         "low_ms": latency and latency.low_ms, "high_ms": latency and latency.high_ms,
         "ratio_to_fp32": entry.ratio and entry.ratio.value,
         "ratio_interleaved": entry.ratio and entry.ratio.interleaved,
-        "peak_mb": memory and memory.peak_mb, "peak_over_baseline_mb": memory and memory.peak_over_baseline_mb,
+        "without_copies_p50_ms": bare and bare.p50_ms, "without_copies_p99_ms": bare and bare.p99_ms,
+        "cross_check": check and check.tool, "cross_check_gpu_p50_ms": check and check.gpu_p50_ms,
+        "cross_check_p50_ms": check and check.p50_ms, "cross_check_difference_pct": check and check.difference_pct,
+        "memory_mb": memory and memory.used_mb, "peak_mb": memory and memory.peak_mb,
+        "peak_over_baseline_mb": memory and memory.peak_over_baseline_mb, "board_mb": memory and memory.board_mb,
         "mean_w": entry.power and entry.power.mean_w,
         "energy_per_pair_j": entry.power and entry.power.energy_per_pair_j,
         "max_temperature_c": entry.power and entry.power.max_temperature_c,

@@ -1,11 +1,12 @@
 """Studies beside the results: what quantising each part costs (`sensitivity.json`), how ranges were found.
 
-They are read as plain JSON, so that a report needs nothing of what made them; a study belongs to every variant that was
-exported from the same student.
+They are read as plain JSON, so that a report needs nothing of what made them; a study belongs to the quantised variants
+of the same student.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,8 +14,10 @@ from typing import Any
 
 from deploy.report.entries import Entry, family
 from deploy.report.sections import Bar, BarList
-from stereo.artifacts import read_json
+from stereo.artifacts import MANIFEST_NAME, read_json
 from stereo.errors import UserError
+
+log = logging.getLogger(__name__)
 
 FIX = "give sensitivity.json of stereodistill sensitivity, or calibration.json of stereodistill quantize"
 # The parts that cost most come first; the file holds all.
@@ -26,10 +29,11 @@ class Study:
     """One study as the page shows it.
 
     Args:
-        source_sha256: of the student; None where the file does not tell, then it is shown for every quantised variant.
+        source_sha256: of the student.
     """
 
-    source_sha256: str | None
+    path: Path
+    source_sha256: str
     lists: list[BarList]
 
 
@@ -53,9 +57,9 @@ def read_study(path: Path) -> Study:
         raise UserError("is no study", where=path, fix=FIX)
     try:
         if "parts" in content and "everything" in content:
-            return Study(content["made_from"]["student"], sensitivity_lists(content))
+            return Study(path, content["made_from"]["student"], sensitivity_lists(content))
         if content.get("kind") == "calibration frames":
-            return Study(None, [calibration_list(content)])
+            return Study(path, calibrated_student(content, path), [calibration_list(content)])
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UserError(f"is no study that this program can read: {error!r}", where=path, fix=FIX) from error
     raise UserError("is no study", where=path, fix=FIX)
@@ -81,6 +85,22 @@ def sensitivity_lists(content: Mapping[str, Any]) -> list[BarList]:
     return [*found, BarList("Search: parts taken out of INT8, one after the other", bars)]
 
 
+def calibrated_student(content: Mapping[str, Any], path: Path) -> str:
+    """sha256 of the student that was calibrated: older files leave it to the manifest beside them.
+
+    Raises:
+        UserError: neither tells.
+    """
+    if "made_from" in content:
+        return content["made_from"]["student"]
+    manifest = path.with_name(MANIFEST_NAME)
+    found = read_json(manifest, what="manifest") if manifest.is_file() else None
+    if not isinstance(found, dict) or found.get("kind") != "quantised student":
+        raise UserError("does not tell which student was calibrated", where=path,
+                        fix=f"keep it beside the {MANIFEST_NAME} that quantize wrote, or quantize again")  # fmt: skip
+    return found["made_from"]["student"]
+
+
 def calibration_list(content: Mapping[str, Any]) -> BarList:
     """Which frames the ranges were taken from, in numbers."""
     names = ("selection", "seed", "asked_for", "covering_radius", "size")
@@ -92,8 +112,15 @@ def calibration_list(content: Mapping[str, Any]) -> BarList:
 
 
 def lists_for(entry: Entry, studies: Sequence[Study]) -> list[BarList]:
-    """The studies of an entry's student: of sensitivity for quantised variants."""
-    if entry.model.precision not in ("int8", "mixed", "fp16"):
+    """The studies of an entry's student, for quantised variants: nothing else was calibrated."""
+    if entry.model.precision not in ("int8", "mixed"):
         return []
-    mine = [study for study in studies if study.source_sha256 in (None, family(entry.model))]
+    mine = [study for study in studies if study.source_sha256 == family(entry.model)]
     return [item for study in mine for item in study.lists]
+
+
+def tell_strangers(entries: Sequence[Entry], studies: Sequence[Study]) -> None:
+    """Warn of studies that none of the variants is of."""
+    for study in studies:
+        if not any(lists_for(entry, [study]) for entry in entries):
+            log.warning("%s is of a student of whom these results have no INT8 variant: not shown", study.path)

@@ -73,7 +73,7 @@ def main_line(entry: Entry, found: dict[str, list[tuple[str, str]]], *, with_pow
             plain("fps", 1000 / latency.p50_ms if latency else None, f"1000 / p50; {where}{count}"),
             ratio_cell(entry),
             *(power_cells(entry) if with_power else ()),
-            plain("memory MB", memory and memory.peak_over_baseline_mb, memory_title(entry, where)),
+            plain("memory MB", memory and memory.used_mb, memory_title(entry, where)),
             file_cell(entry),
         ),
     )
@@ -117,6 +117,10 @@ def memory_title(entry: Entry, where: str) -> str:
     if entry.memory is None:
         return NOT_MEASURED
     peak = number(entry.memory.peak_mb)
+    if entry.memory.board_mb is not None:
+        grown = number(entry.memory.peak_over_baseline_mb)
+        told = f"fall of the board's free memory, the GPU's part included; its process grew by {grown} MB"
+        return f"{told}; {where}"
     return f"peak growth over the runtime without a model, in a process of its own; {peak} MB in all; {where}"
 
 

@@ -62,3 +62,12 @@ def origin(entry: Entry, row: ResultRow | None) -> str:
     if row is None:
         return NOT_MEASURED
     return f"{row.kind} on {setting(entry)}; {row.made_at}, commit {row.commit or 'unknown'}"
+
+
+def caveats(entry: Entry) -> list[str]:
+    """What its rows warn of, each once; what comes with a borrowed accuracy is not about this place, and says so."""
+    if entry.accuracy_from is None:
+        return list(entry.problems)
+    own = [problem for row in entry.rows if row not in entry.accuracy_rows for problem in row.problems]
+    lent = [problem for row in entry.accuracy_rows for problem in row.problems]
+    return list(dict.fromkeys([*own, *(f"its accuracy is from {entry.accuracy_from}: {problem}" for problem in lent)]))

@@ -13,7 +13,7 @@ from deploy.report.entries import Entry, datasets, places
 from deploy.report.failures import failure_sentences
 from deploy.report.paired import range_text, signed
 from deploy.report.precision_cost import Cost, costs
-from deploy.report.text import label, number
+from deploy.report.text import caveats, label, number
 from deploy.summary import METRICS
 
 # More sentences than this would not be read; the tables below hold all.
@@ -90,18 +90,29 @@ def choice_sentence(choice: Choice, metric: str) -> str:
     """What fits, and what the next more accurate one would cost. The page's script writes the same words."""
     rate = f"{number(1000 / choice.budget_ms)} fps ({number(choice.budget_ms)} ms per pair)"
     if choice.best is None:
-        return f"no variant reaches {rate}; the fastest is {named(choice.fastest, metric)}."
+        fastest = choice.fastest
+        return f"no variant reaches {rate}; the fastest is {named(fastest, metric)}.{care_text([fastest.entry])}"
     latency = choice.best.entry.latency
     is_late = latency is not None and latency.high_ms is not None and latency.high_ms > choice.budget_ms
     late = " It may miss that: the error bar reaches beyond." if is_late else ""
     text = f"at {rate}, take {named(choice.best, metric)}.{late}"
     if choice.next_better is None:
-        return f"{text} None is more accurate."
+        return f"{text} None is more accurate.{care_text([choice.best.entry])}"
     extra = choice.next_better.p50_ms - choice.best.p50_ms
     gain = choice.best.error - choice.next_better.error
     unit = METRICS[metric].split()[-1]
     cost = f"costs {number(extra)} ms more for {number(gain)} {unit} less"
-    return f"{text} The next better, {named(choice.next_better, metric)}, {cost}."
+    care = care_text([choice.best.entry, choice.next_better.entry])
+    return f"{text} The next better, {named(choice.next_better, metric)}, {cost}.{care}"
+
+
+def care_text(entries: Sequence[Entry]) -> str:
+    """What to know of the entries that a sentence rests on, to stand after it; the page's script writes the same."""
+    numbers: dict[str, list[str]] = {}
+    for entry in entries:
+        for caveat in caveats(entry):
+            numbers.setdefault(caveat, []).append(str(entry.number))
+    return "".join(f" Read {', '.join(of)} with care: {caveat}." for caveat, of in numbers.items())
 
 
 def named(item: Candidate, metric: str) -> str:
@@ -127,7 +138,7 @@ def fastest_sentence(timed: Sequence[Entry]) -> str:
     best = min(timed, key=lambda entry: entry.latency.p50_ms if entry.latency else float("inf"))
     p50_ms = best.latency.p50_ms if best.latency else None
     text = f"the fastest is {best.number} {label(best)} with {number(p50_ms)} ms"
-    return f"{text}; accuracy was not measured on all images."
+    return f"{text}; accuracy was not measured on all images.{care_text([best])}"
 
 
 def int8_sentences(entries: Sequence[Entry]) -> list[Told]:
@@ -138,7 +149,10 @@ def int8_sentences(entries: Sequence[Entry]) -> list[Told]:
              if cost.entry.model.precision == "int8" and cost.entry.place.precision_hint == "f32"]  # fmt: skip
     if not found:
         return [Told("", "No INT8 variant stands beside its FP32 variant in the same place.")]
-    found.sort(key=lambda cost: (cost.entry.kind == "estimated", cost.time or float("inf")))
+    # What came with problems does not lead, however fast it was.
+    found.sort(key=lambda cost: (
+        cost.entry.kind == "estimated", bool(caveats(cost.entry) or caveats(cost.base)), cost.time or float("inf"),
+    ))  # fmt: skip
     sentences = [int8_sentence(cost, dataset) for cost in found[:MOST_TOLD]]
     if len(found) > MOST_TOLD:
         sentences.append(Told("", f"{len(found) - MOST_TOLD} more: see what lower precision costs."))
@@ -156,7 +170,8 @@ def int8_sentence(cost: Cost, dataset: str | None) -> Told:
         parts.append(f"EPE {signed(cost.epe.mean)} px, from {before} to {after} ({range_text(cost.epe)})")
     if cost.size is not None:
         parts.append(f"{cost.size:.2f} times the file")
-    return Told(f"{cost.entry.number} {label(cost.entry)}", f"{'; '.join(parts) or 'not compared'}.")
+    text = f"{'; '.join(parts) or 'not compared'}.{care_text([cost.entry, cost.base])}"
+    return Told(f"{cost.entry.number} {label(cost.entry)}", text)
 
 
 def failing_sentences(entries: Sequence[Entry]) -> list[Told]:
@@ -166,16 +181,19 @@ def failing_sentences(entries: Sequence[Entry]) -> list[Told]:
     if first is None or best is None:
         return [Told("", "Accuracy was not measured on all images of a dataset, so there is no telling.")]
     dataset, images = first
+    beside = [entry for entry in entries
+              if entry.model.role == "reference" and is_complete(entry, dataset, "epe_px", images=images)]  # fmt: skip
     references = [
         f"{entry.model.variant} {number(entry.mean(dataset, 'epe_px'))} px{entry.coverage_note(dataset)}"
-        for entry in entries
-        if entry.model.role == "reference" and is_complete(entry, dataset, "epe_px", images=images)
+        for entry in beside
     ]
     text = f"the most accurate, EPE {number(best.mean(dataset, 'epe_px'))} px"
     text += f" over {images} image{'s' if images != 1 else ''} of {dataset}"
-    beside = f" (for reference: {', '.join(dict.fromkeys(references))})" if references else ""
+    if references:
+        text += f" (for reference: {', '.join(dict.fromkeys(references))})"
     about = f"{best.number} {label(best)}"
-    return [Told(about, f"{text}{beside}."), *(Told("", sentence) for sentence in failure_sentences(best, dataset))]
+    first_told = Told(about, f"{text}.{care_text([best, *beside])}")
+    return [first_told, *(Told("", sentence) for sentence in failure_sentences(best, dataset))]
 
 
 def most_accurate(entries: Sequence[Entry]) -> Entry | None:

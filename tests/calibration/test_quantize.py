@@ -307,6 +307,7 @@ def test_the_verb_repeats_a_calibration_bit_by_bit(variants, label_set, student_
     first, second = (json.loads((folder / "calibration.json").read_text()) for folder in (variants, out))
     assert first["frames"] == second["frames"]
     assert second["selection"] == f"repeated: {first['selection']}"
+    assert first["made_from"] == second["made_from"] == {"student": sha256_file(student_file)}
 
 
 @pytest.mark.slow

@@ -42,7 +42,7 @@ def records(labels: LabelSet) -> list[FrameRecord]:
 
 @pytest.fixture
 def path(labels: LabelSet, records: list[FrameRecord], tmp_path: Path) -> Path:
-    write_json(tmp_path / "calibration.json", compose_record(labels, CHOICE, records, SIZE))
+    write_json(tmp_path / "calibration.json", compose_record(labels, CHOICE, records, SIZE, student_sha256="5e" * 32))
     return tmp_path / "calibration.json"
 
 

@@ -70,6 +70,8 @@ def test_facts_come_from_file_and_metadata(tmp_path: Path, network: Path) -> Non
     assert (facts.sha256, facts.size_bytes) == (sha256_file(network), network.stat().st_size)
     assert facts.precision == "fp32"
     assert facts.source_sha256 is None
+    assert facts.role == "variant"
+    assert model_facts(network, {"stereodistill.role": "reference"}, variant="teacher").role == "reference"
 
 
 def test_a_student_file_is_its_own_source(tmp_path: Path) -> None:

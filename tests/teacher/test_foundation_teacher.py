@@ -189,6 +189,7 @@ def test_the_verb_predict_takes_it_as_a_model(weights, clip, tmp_path):
     manifest = json.loads((tmp_path / "a" / "manifest.json").read_text())
     assert manifest["model"]["iterations"] == 2
     assert manifest["model"]["preset"] == "foundation_stereo_tiny"
+    assert manifest["model"]["role"] == "reference"
     assert read_pfm(tmp_path / "a" / "disparity.pfm").shape == (HEIGHT, WIDTH)
 
 

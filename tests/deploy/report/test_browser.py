@@ -12,14 +12,16 @@ from typing import Any
 import numpy as np
 import pytest
 
+from deploy.profile_records import Power
 from deploy.report.entries import make_entries
 from deploy.report.report import Extras, page
 from deploy.report.verdict import budget_sentences
-from deploy.results import Pictures, ResultRow
+from deploy.results import Memory, Pictures, ResultRow
 from stereo.pictures import write_png
 
 pytestmark = pytest.mark.slow
 CELL = "'#variants td[data-head=accuracy] > span:not(.head) > .option.on'"
+POWER = Power("tegrastats", ("VDD_IN",), 11.5, 14.0, 5.0, 0.25, 61.0, 80.0, 40.0, False, (), 10.0, 460, 100)
 AT = "getComputedStyle(document.querySelector('.stage')).getPropertyValue('--at')"
 
 
@@ -36,7 +38,10 @@ def all_rows(
         dataclasses.replace(row, pictures=tuple(Pictures(item.image, *files) for item in row.accuracy[:2]))
         for row in rows
     ]
+    # A quarter of the memory is half as wide beyond the least; what was not measured is smallest.
+    shown[2] = dataclasses.replace(shown[2], memory=Memory(800.0, 492.0), power=POWER)
     estimate = make_row(p50=12.0, kind="estimated", device="a Jetson", power_mode="25W")
+    shown[4] = dataclasses.replace(shown[4], problems=("<b>its times are not</b>",))
     return [*shown, estimate, make_row(epe=[4.0], dataset="clip"), make_row(p50=90.0, hint="f16")]
 
 
@@ -92,6 +97,9 @@ def test_the_budget_slider_names_the_best_as_the_report_does(tab: Any, all_rows:
         set_value(tab, "fps-number", fps)
         expected = next(item.text for item in budget_sentences(entries, fps) if item.about == where)
         assert answer(tab) == expected
+    set_value(tab, "fps-number", 10)
+    assert "with care: <b>its times are not</b>." in answer(tab)
+    set_value(tab, "fps-number", 2)
     assert "Which variant for 2 fps on a board?" in tab.run("document.getElementById('question').textContent")
     chosen = tab.run("[...document.querySelectorAll('tr.chosen')].map((row) => +row.dataset.n)")
     best = next(entry for entry in entries if f"take {entry.number} " in answer(tab))
@@ -148,6 +156,44 @@ def test_metric_and_dataset_switch_chart_and_table(tab: Any) -> None:
     set_value(tab, "dataset", 1, "change")
     assert "Nothing to draw" not in tab.run("document.getElementById('chart-note').textContent")
     assert tab.run("document.querySelector(CELL).dataset.key".replace("CELL", CELL)) == "1:bad2_pct"
+
+
+def test_points_are_sized_by_memory_or_energy(tab: Any) -> None:
+    """Their areas grow with it; what was not measured is smallest."""
+    drawn = ("Object.fromEntries(document.getElementById('plot').data.filter((t) => t.marker)"
+             ".flatMap((t) => t.customdata.map((n, i) => [n, t.marker.size[i]])))")  # fmt: skip
+    text = tab.run("[...document.querySelectorAll('#variants tbody tr')].map((r) => [r.dataset.n, r.textContent])")
+    int8 = next(number for number, words in text if "int8" in words)
+    assert set(tab.run(drawn).values()) == {14}
+    set_value(tab, "size-by", "memory", "change")
+    sizes = tab.run(drawn)
+    assert sizes.pop(int8) == 34
+    assert set(sizes.values()) == {21}
+    set_value(tab, "size-by", "energy", "change")
+    sizes = tab.run(drawn)
+    assert sizes.pop(int8) == 34
+    assert set(sizes.values()) == {8}
+    hover = tab.run("document.getElementById('plot').data.flatMap((t) => t.hovertext ?? []).join()")
+    assert "memory 492 MB" in hover
+    assert "0.250 J per pair" in hover
+
+
+def test_the_p99_switch_judges_and_draws_by_p99(tab: Any) -> None:
+    """BF16 takes 60 ms, and 78 ms at p99: within 70 ms for half of the pairs, not for 99 of 100."""
+    set_value(tab, "fps-number", 1000 / 70)
+    bf16 = "2 nano fp32 (openvino bf16, 480x640)"
+    assert f"take {bf16} with 60.0 ms" in answer(tab)
+    tab.run("document.getElementById('by-p99').click()")
+    assert answer(tab).startswith(f"no variant reaches 14.3 fps (70.0 ms per pair); the fastest is {bf16} with 78.0 ms")
+    assert "latency p99 per pair" in tab.run("document.getElementById('plot').layout.xaxis.title.text")
+    traces = tab.run("document.getElementById('plot').data.filter((t) => t.marker).map((t) => [t.customdata, t.x, "
+                     "t.error_x?.array ?? null])")  # fmt: skip
+    times = {number: x for numbers, xs, _ in traces for number, x in zip(numbers, xs, strict=True)}
+    assert times[2] == 78.0
+    assert [bars for _, _, bars in traces] == [None] * len(traces)
+    tab.run("document.getElementById('by-p99').click()")
+    assert "latency p50 per pair" in tab.run("document.getElementById('plot').layout.xaxis.title.text")
+    assert f"take {bf16} with 60.0 ms" in answer(tab)
 
 
 def test_dominated_points_are_faded(tab: Any) -> None:

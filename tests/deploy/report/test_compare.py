@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -76,6 +77,19 @@ def test_memory(make_row: MakeRow) -> None:
     assert judged([make_row(p50=1.0)], [make_row(p50=1.0)])["memory MB"].judgement == "same"
 
 
+def test_memory_of_a_jetson_is_judged_with_the_gpu_s_part(make_row: MakeRow) -> None:
+    """The process grew less while the GPU took more."""
+
+    def used(process: float, board: float | None) -> list[ResultRow]:
+        return [dataclasses.replace(make_row(p50=1.0), memory=Memory(300.0, process, board))]
+
+    worse = judged(used(90.0, 800.0), used(100.0, 700.0))["memory MB"]
+    assert (worse.before, worse.after, worse.judgement) == ("700", "800", "worse")
+    assert judged(used(100.0, None), used(100.0, 700.0))["memory MB"].judgement == "lost"
+    # An older baseline without it says nothing about the board.
+    assert judged(used(100.0, 700.0), used(100.0, None))["memory MB"].judgement == "same"
+
+
 def test_boards_power_modes_and_kinds_are_never_compared_with_each_other(make_row: MakeRow) -> None:
     for change in ({"device": "other"}, {"power_mode": "15W"}, {"kind": "estimated"}, {"threads": 2}):
         with pytest.raises(UserError, match="no variant of the results is in the baseline"):
@@ -102,6 +116,28 @@ def test_new_weights_of_the_same_name_are_compared_and_gone_ones_told(make_row: 
     assert [name.split()[0] for name in (*found.gone, *found.added)] == ["gone", "new"]
 
 
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [({"accuracy": ()}, "accuracy, pairs"), ({"latency": None}, "p50 ms"), ({"memory": None}, "memory MB")],
+)
+def test_what_only_the_baseline_measured_is_lost(make_row: MakeRow, change: dict[str, Any], what: str) -> None:
+    whole = make_row(p50=1.0, epe=BASE)
+    found = compare(make_entries([dataclasses.replace(whole, **change)]), make_entries([whole]))
+    assert what in [check.what for _, check in found.lost]
+    assert not found.is_passed
+    assert found.worse == []
+    # The other way round something was added, which is no loss.
+    assert compare(make_entries([whole]), make_entries([dataclasses.replace(whole, **change)])).is_passed
+
+
+def test_lost_images_and_datasets_are_told(make_row: MakeRow) -> None:
+    checks = judged([make_row(epe=BASE[:3])], [make_row(epe=BASE), make_row(epe=[1.0], dataset="clip")])
+    images, clip = checks["accuracy, pairs"], checks["accuracy, clip"]
+    assert (images.before, images.after, images.judgement) == ("5 images", "3 of them", "lost")
+    assert (clip.before, clip.after, clip.judgement) == ("1 image", "not measured", "lost")
+    assert checks["EPE px, pairs"].judgement == "same"
+
+
 def test_interval_of_a_known_mean() -> None:
     """It is near that of the normal distribution, and holds the true mean about 95 times in 100."""
     draws = np.random.default_rng(0).normal(1.0, 2.0, (200, 40))
@@ -117,7 +153,18 @@ def test_interval_of_a_known_mean() -> None:
     assert mean_interval([1.0, 3.0], [3.0, 1.0]).mean == 1.5
 
 
-def test_command_line(tmp_path: Path, make_row: MakeRow, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_variant_that_is_gone_fails(tmp_path: Path, make_row: MakeRow) -> None:
+    old, new = (str(tmp_path / name) for name in ("old.json", "new.json"))
+    write_results(old, [make_row(p50=1.0), make_row("gone", p50=1.0)])
+    write_results(new, [make_row(p50=1.0)])
+    words = ["report", new, "--baseline", old, "--out", str(tmp_path / "report.html")]
+    assert main([*words, "--fail-on-regression"]) == 3
+    assert main(words) == 0
+
+
+def test_command_line(
+    tmp_path: Path, make_row: MakeRow, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
     for folder, errors in (("a", BASE), ("b", [value + 1 for value in BASE])):
         write_results(tmp_path / folder / "results.json", [make_row(epe=errors), make_row(p50=1.0)])
     files = [str(tmp_path / folder / "results.json") for folder in "ab"]
@@ -131,6 +178,14 @@ def test_command_line(tmp_path: Path, make_row: MakeRow, capsys: pytest.CaptureF
     assert "1 regression beyond noise in 1 variants." in text
     assert "| EPE px, pairs | 3.00 | 4.00 | +1.00 px (95 % interval +1.00 to +1.00, 5 images) | worse |" in text
     assert '<strong class="problem">1 regression.</strong>' in Path(out).read_text(encoding="utf-8")
+    assert main([*words, "--references", "nano fp32"]) == 0
+    assert '"role": "reference"' in Path(out).read_text(encoding="utf-8")
+    write_results(files[1], [make_row(p50=1.0)])
+    assert main([*words, "--fail-on-regression"]) == 3
+    assert "only in the baseline: nano fp32 (openvino f32, 480x640), accuracy, pairs: 5 images" in caplog.text
+    assert "Measurements only in the baseline: 1." in (tmp_path / "report.md").read_text(encoding="utf-8")
+    lost = '<td>5 images</td><td>not measured</td><td class="name">only in the baseline</td>'
+    assert f'{lost}<td class="judgement lost">lost</td>' in Path(out).read_text(encoding="utf-8")
     assert main(["report", files[0], files[1], "--baseline", files[1], "--fail-on-regression", "--out", out]) == 0
 
 

@@ -12,22 +12,28 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 
 from deploy.config import EvaluateConfig, ProfileConfig, ReportConfig
 from deploy.evaluate import evaluate
 from deploy.profile import profile
-from deploy.report.entries import make_entries
+from deploy.profile_records import CrossCheck
+from deploy.report.entries import datasets, make_entries
 from deploy.report.markdown import escape, markdown
+from deploy.report.page_data import page_data
 from deploy.report.pictures import BUDGET_BYTES, encode_all
 from deploy.report.report import page, report
 from deploy.report.spreadsheet import safe, spreadsheet
+from deploy.report.tables import main_line
 from deploy.report.text import number
 from deploy.result_pictures import IMAGES_PER_DATASET, spread
-from deploy.results import Pictures, ResultRow, write_results
+from deploy.results import Latency, Memory, Pictures, ResultRow, write_results
 from stereo.cli import main
+from stereo.error_regions import RegionErrors
 from stereo.errors import UserError
+from stereo.pictures import write_png
 
 
 def test_page_holds_the_numbers_and_says_what_is_missing(rendered: str, parse_page: Callable[[str], Any]) -> None:
@@ -86,6 +92,40 @@ def test_spreadsheet_has_a_line_per_entry_and_dataset_and_empty_cells(rows: list
     assert (teacher["p50_ms"], teacher["images"], teacher["masks"]) == ("", "3", "noc pixels on 3 images")
 
 
+def test_memory_of_a_jetson_counts_the_gpu_s_part(make_row: Callable[..., ResultRow]) -> None:
+    """In the table, in what the points are sized by, and in the CSV."""
+    row = dataclasses.replace(make_row(p50=20.0, epe=[1.0]), memory=Memory(300.0, 123.0, 777.0))
+    entries = make_entries([row])
+    cell = next(cell for cell in main_line(entries[0], datasets(entries)).cells if cell.head == "memory MB")
+    assert (cell.texts, cell.value) == ({"": "777"}, 777.0)
+    assert "its process grew by 123 MB" in cell.title
+    assert page_data(entries, datasets(entries))["entries"][0]["memory"] == 777.0
+    (line,) = csv.DictReader(io.StringIO(spreadsheet(entries)))
+    assert (line["memory_mb"], line["peak_over_baseline_mb"], line["board_mb"]) == ("777.0", "123.0", "777.0")
+
+
+def test_times_without_copies_and_by_trtexec(
+    make_row: Callable[..., ResultRow], parse_page: Callable[[str], Any]
+) -> None:
+    """In the variant's section, in report.md and in the CSV; where they were not measured nothing is said."""
+    row = dataclasses.replace(
+        make_row(p50=20.0), latency_without_copies=Latency(18.0, 18.5, 19.0, 18.1, 50, 5),
+        cross_check=CrossCheck("trtexec", "trtexec --loadEngine=x", 17.5, 19.5, 57.0, 2.86),
+    )  # fmt: skip
+    entries = make_entries([row])
+    told = "p50 18.0 ms, p90 18.5 ms, p99 19.0 ms; inputs already on the device, the output left there; n = 50"
+    checked = "compute p50 17.5 ms, with copies p50 19.5 ms, throughput 57.0 pairs/s; ours differs by +2.9 %"
+    text = parse_page(page("T", entries)).text
+    assert f"Other clocks without copies {told} by trtexec {checked}; trtexec --loadEngine=x" in text
+    assert f"- by trtexec: {checked}" in markdown("T", entries)
+    (line,) = csv.DictReader(io.StringIO(spreadsheet(entries)))
+    assert (line["without_copies_p50_ms"], line["cross_check_gpu_p50_ms"]) == ("18.0", "17.5")
+    plain = make_entries([make_row(p50=20.0)])
+    assert "Other clocks" not in page("T", plain)
+    (line,) = csv.DictReader(io.StringIO(spreadsheet(plain)))
+    assert (line["without_copies_p50_ms"], line["cross_check"]) == ("", "")
+
+
 @pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@SUM(A1)", "\tx"])
 def test_spreadsheet_cells_are_no_formulas(text: str) -> None:
     assert safe(text) == f"'{text}"
@@ -108,6 +148,30 @@ def test_pictures_keep_to_the_budget() -> None:
     assert sum(map(len, encoded.values())) <= BUDGET_BYTES
 
 
+def test_twelve_variants_on_seven_images_make_a_page_below_8_mb(
+    make_row: Callable[..., ResultRow], tmp_path: Path
+) -> None:
+    """None beats another, so that all are shown. Pictures are like scenes: smooth, with grain."""
+    coarse, grain = np.random.default_rng(0).integers(0, 256, (12, 16, 3)), np.random.default_rng(1)
+    picture = cv2.resize(coarse.astype(np.float32), (320, 240), interpolation=cv2.INTER_CUBIC)
+    picture = np.clip(picture + grain.normal(0, 4, picture.shape), 0, 255).astype(np.uint8)
+    write_png(tmp_path / "one.png", picture)
+    regions = tuple(RegionErrors("true disparity", f"{8 * n}-{8 * n + 8} px", 900, 800, 0.5, 1.5) for n in range(12))
+    rows = []
+    for n in range(12):
+        row = make_row(f"student {n}", p50=10.0 * (n + 1), epe=[9.0 - n / 2] * 7)
+        kinds = ("left", "truth", f"d{n}", f"e{n}")
+        files = [[tmp_path / f"{kind} {image}.png" for kind in kinds] for image in range(7)]
+        for file in (file for named in files for file in named if not file.exists()):
+            file.hardlink_to(tmp_path / "one.png")
+        accuracy = tuple(dataclasses.replace(item, regions=regions) for item in row.accuracy)
+        pictures = tuple(Pictures(f"image {image}", *map(str, files[image])) for image in range(7))
+        rows.append(dataclasses.replace(row, accuracy=accuracy, pictures=pictures))
+    text = page("T", make_entries(rows))
+    assert len(text.encode()) < 8_000_000
+    assert text.count('<img src="data:image/jpeg') == 7 * (2 + 2 * 12)
+
+
 def test_long_clips_show_a_few_frames_from_first_to_last() -> None:
     frames = [("clip", f"{index:03d}") for index in range(60)]
     chosen = spread(frames)
@@ -116,11 +180,28 @@ def test_long_clips_show_a_few_frames_from_first_to_last() -> None:
     assert spread(frames[:3]) == frames[:3]
 
 
-def test_a_picture_that_is_gone_is_named(rows: list[ResultRow], tmp_path: Path) -> None:
-    gone = str(tmp_path / "gone.png")
-    broken = dataclasses.replace(rows[1], pictures=(Pictures("image 0", gone, gone, gone, gone),))
-    with pytest.raises(UserError, match="picture that the results file names is gone"):
-        page("T", make_entries([broken]))
+def test_pictures_that_are_gone_are_told_once_and_left_out(
+    rows: list[ResultRow], tmp_path: Path, parse_page: Callable[[str], Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    """One of two images lacks a picture: the other is shown. Without any, the tables still are."""
+    folder = tmp_path / "results_pictures" / "pairs"
+    folder.mkdir(parents=True)
+    for name in ("0", "1"):
+        write_png(folder / f"{name}.png", np.full((8, 8, 3), 90, np.uint8))
+    files = [[str(folder / f"{name}.png")] * 4 for name in ("0", "1")]
+    row = dataclasses.replace(rows[1], pictures=tuple(Pictures(f"image {n}", *files[n]) for n in range(2)))
+    (folder / "1.png").unlink()
+    parsed = parse_page(page("T", make_entries([row])))
+    assert len([a for tag, a in parsed.tags if tag == "img" and "src" in a]) == 4
+    assert "gone or damaged, and left out: results_pictures. Keep the folder beside" in parsed.text
+    (warning,) = caplog.messages
+    assert warning.startswith(f"{tmp_path / 'results_pictures'}: 1 of the pictures that a results file names are gone")
+
+    (folder / "0.png").write_bytes(b"no picture")
+    parsed = parse_page(page("T", make_entries([row])))
+    assert not [a for tag, a in parsed.tags if tag == "img" and "src" in a]
+    assert "2.00" in parsed.text
+    assert "results_pictures. Keep the folder" in parsed.text
 
 
 def test_out_must_be_a_page(tmp_path: Path, rows: list[ResultRow]) -> None:
@@ -171,7 +252,8 @@ def test_of_thousands_of_images_the_worst_are_listed(
     make_row: Callable[..., ResultRow], parse_page: Callable[[str], Any]
 ) -> None:
     """The page stays small; the average is still one of all."""
-    first, second = [1.0] * 4000, [1.0] * 4000
+    first: list[float | None] = [1.0] * 4000
+    second = first.copy()
     first[1234], second[77], second[78] = 9.0, 8.0, None
     rows = [make_row(epe=first), make_row(precision="int8", epe=second)]
     rendered = page("many", make_entries(rows))

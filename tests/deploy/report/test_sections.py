@@ -16,7 +16,7 @@ from deploy.report.entries import make_entries
 from deploy.report.failures import failures, pooled
 from deploy.report.report import Extras, page
 from deploy.report.sections import cost_lines, details, overview_tables, region_table
-from deploy.report.studies import lists_for, read_study
+from deploy.report.studies import lists_for, read_study, tell_strangers
 from deploy.report.svg import difference_histogram
 from deploy.results import Difference, ResultRow
 from stereo.error_regions import RegionErrors
@@ -167,10 +167,36 @@ def test_files_that_are_no_studies(tmp_path: Path, content: str) -> None:
         read_study(tmp_path / "s.json")
 
 
-def test_calibration_frames_in_numbers(tmp_path: Path) -> None:
+def calibration_file(folder: Path, **changes: Any) -> Path:
     content = {"kind": "calibration frames", "label_set": {"frames": 60}, "selection": "coverage", "seed": 0,
                "asked_for": 16, "covering_radius": 0.25, "size": [480, 640], "frames": [{}] * 16}  # fmt: skip
-    (tmp_path / "calibration.json").write_text(json.dumps(content))
-    (found,) = read_study(tmp_path / "calibration.json").lists
+    (folder / "calibration.json").write_text(json.dumps({**content, **changes}))
+    return folder / "calibration.json"
+
+
+def test_calibration_frames_in_numbers(tmp_path: Path) -> None:
+    (found,) = read_study(calibration_file(tmp_path, made_from={"student": "5e" * 32})).lists
     assert found.lines[0][1].text == "16 of 60"
     assert ("covering radius", "0.25") in [(name, bar.text) for name, bar in found.lines]
+
+
+def test_calibration_stands_with_the_int8_variants_of_its_student_alone(
+    tmp_path: Path, make_row: MakeRow, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An older file tells its student by the manifest beside it, or not at all."""
+    entries = make_entries([make_row(p50=1.0), make_row(precision="int8", p50=2.0), make_row(precision="fp16", p50=3.0),
+                            make_row("other", precision="int8", p50=4.0, source_sha256="77" * 32)])  # fmt: skip
+    study = read_study(calibration_file(tmp_path, made_from={"student": "5e" * 32}))
+    assert [bool(lists_for(entry, [study])) for entry in entries] == [False, True, False, False]
+
+    old = calibration_file(tmp_path)
+    with pytest.raises(UserError, match="does not tell which student was calibrated"):
+        read_study(old)
+    manifest = {"kind": "quantised student", "made_from": {"student": "77" * 32}}
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
+    assert [bool(lists_for(entry, [read_study(old)])) for entry in entries] == [False, False, False, True]
+
+    tell_strangers(entries[:3], [study])
+    assert caplog.text == ""
+    tell_strangers(entries[:3], [read_study(old)])
+    assert "calibration.json is of a student of whom these results have no INT8 variant" in caplog.text

@@ -5,10 +5,14 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Sequence
 
+import pytest
+
 from deploy.report.entries import make_entries
+from deploy.report.references import as_references
 from deploy.report.verdict import answers, budget_sentences, most_accurate
 from deploy.results import ResultRow
 from stereo.error_regions import RegionErrors
+from stereo.errors import UserError
 
 
 def told(rows: Sequence[ResultRow], which: int) -> list[str]:
@@ -118,3 +122,52 @@ def test_estimates_borrow_from_the_same_file_at_the_same_size_only(make_row: Cal
     for change in ({"height": 240}, {"sha256": "99" * 32}, {"height": None, "width": None}):
         entries = make_entries([make_row(epe=[1.0], **change), make_row(p50=5.0, kind="estimated", device="a Jetson")])
         assert [entry.accuracy_from for entry in entries] == [None, None]
+
+
+WRONG = "OpenVINO's INT8 can be wrong by any amount on it"
+IN_FLOAT = "its errors are those of INT8, its times are not"
+
+
+def test_problems_stand_beside_every_answer_that_rests_on_them(make_row: Callable[..., ResultRow]) -> None:
+    """INT8 that came with a problem does not lead, however fast it was."""
+    rows = [
+        make_row(p50=20.0, epe=[1.0, 2.0]),
+        make_row(precision="int8", p50=10.0, epe=[5.0, 6.0], problems=(WRONG,)),
+        make_row(runtime="onnxruntime", p50=40.0, epe=[1.0, 2.0]),
+        make_row(runtime="onnxruntime", precision="int8", p50=30.0, epe=[1.1, 2.1]),
+    ]
+    (budget,) = budget_sentences(make_entries(rows), 70.0)
+    assert budget.text.endswith(f"costs 10.0 ms more for 4.00 px less. Read 1 with care: {WRONG}.")
+    (budget,) = budget_sentences(make_entries(rows), 400.0)
+    assert budget.text.endswith(f"EPE 5.50 px. Read 1 with care: {WRONG}.")
+    (budget,) = budget_sentences(make_entries(rows), 30.0)
+    assert "with care" not in budget.text
+    first, second = told(rows, 1)
+    assert "onnxruntime" in first
+    assert "with care" not in first
+    assert second.endswith(f"1.00 times the file. Read 1 with care: {WRONG}.")
+    text = told([dataclasses.replace(rows[0], problems=("a", "b"))], 2)[0]
+    assert text.endswith("of pairs. Read 1 with care: a. Read 1 with care: b.")
+    assert told([make_row(p50=1.0, problems=("a",))], 0)[0].endswith("on all images. Read 1 with care: a.")
+
+
+def test_problems_of_a_borrowed_accuracy_are_told_as_such(make_row: Callable[..., ResultRow]) -> None:
+    rows = [make_row(precision="int8", runtime="onnxruntime", epe=[1.0], problems=(IN_FLOAT,)),
+            make_row(precision="int8", p50=5.0, kind="estimated", device="a Jetson")]  # fmt: skip
+    (sentence,) = budget_sentences(make_entries(rows), 30.0)
+    assert sentence.text.endswith(
+        f"with care: its accuracy is from onnxruntime f32 on a board: {IN_FLOAT}."
+    )  # fmt: skip
+
+
+def test_references_are_never_the_answer(make_row: Callable[..., ResultRow]) -> None:
+    """Also under another name of the same file, and in another row."""
+    rows = [make_row(p50=10.0, epe=[1.0]), make_row("heavy", p50=20.0), make_row("heavy", epe=[0.2]),
+            make_row("heavy too", p50=15.0, runtime="onnxruntime", sha256=make_row("heavy").model.sha256)]  # fmt: skip
+    assert "heavy" in budget_sentences(make_entries(rows), 30.0)[0].text
+    changed = as_references(rows, ["heavy fp32"])
+    assert [row.model.role for row in changed] == ["variant", "reference", "reference", "reference"]
+    assert "heavy" not in "".join(item.text for item in budget_sentences(make_entries(changed), 30.0))
+    assert "(for reference: heavy fp32 0.200 px)" in told(changed, 2)[0]
+    with pytest.raises(UserError, match="no variant of the results is called 'hevy'"):
+        as_references(rows, ["hevy"])
