@@ -20,6 +20,8 @@ DEVICE = "CPU"
 INTEGER_PRECISIONS = ("i8", "u8")
 # Layers that do the arithmetic; the others move or convert data and say nothing about how a model computes.
 COMPUTING_LAYERS = ("Convolution", "Deconvolution", "FullyConnected", "MatMul")
+# What OpenVINO moves a rounding past without changing it.
+MOVES_ONLY = ("Convert", "Reshape", "Squeeze", "Unsqueeze", "Transpose")
 NO_BYTE_DOT_PRODUCTS = (
     "this processor has no 8-bit dot products: OpenVINO's INT8 can be wrong by any amount on it, and some quantised "
     "layers run in float; take onnxruntime for INT8 here"
@@ -81,6 +83,7 @@ def open_openvino(path: Path, *, threads: int, precision_hint: str = "f32", size
         if graph.size is None and size is not None:
             shape = [1, 3, *size] if graph.pixels == "float32" else [1, *size, 3]
             model.reshape(dict.fromkeys(graph.inputs, shape))
+        keep_concatenations(ov, model)
         compiled = core.compile_model(model, DEVICE, wanted)
     except RuntimeError as error:
         raise UserError(f"OpenVINO {ov.__version__} cannot load it: {last_line(error)}", where=path) from error
@@ -100,6 +103,26 @@ def open_openvino(path: Path, *, threads: int, precision_hint: str = "f32", size
         metadata={**graph.metadata, "runtime.integer_kernels": kernels},
         problems=problems,
     )
+
+
+def keep_concatenations(ov: Any, model: Any) -> None:
+    """Put something between each concatenation and the rounding of its result that does nothing.
+
+    OpenVINO (seen with 2026.4) moves the rounding in front of a concatenation, and the convolution that reads it then
+    computes nothing but its bias, whatever the processor; tests/deploy/runners/test_openvino_concatenation.py has the
+    smallest graph. It does not move it past a PRelu, and one of slope 1 costs next to nothing: it fuses with the
+    rounding.
+    """
+    for rounding in model.get_ops():
+        if rounding.get_type_name() != "FakeQuantize":
+            continue
+        source = rounding.input_value(0)
+        beyond = source.get_node()
+        while beyond.get_type_name() in MOVES_ONLY:
+            beyond = beyond.input_value(0).get_node()
+        if beyond.get_type_name() == "Concat":
+            one = ov.opset13.constant(1.0, dtype=source.get_element_type().to_dtype())
+            rounding.input(0).replace_source_output(ov.opset13.prelu(source, one).output(0))
 
 
 def check_settings(compiled: Any, wanted: dict[str, str | int], path: Path) -> None:
