@@ -17,6 +17,8 @@ import onnx
 
 from deploy.onnx_stereo import read_stereo_graph
 from deploy.profile_records import Layers, LayerTime
+from deploy.runners.onnxruntime_runner import DISABLED_OPTIMISERS, PROVIDER
+from deploy.runners.openvino_runner import keep_concatenations
 from deploy.runners.protocol import Floats, Runner, TellsLayerTimes
 from deploy.runners.registry import import_runtime
 from stereo.errors import UserError
@@ -90,7 +92,9 @@ def onnxruntime_layers(
     options.enable_profiling = True
     with tempfile.TemporaryDirectory() as folder:
         options.profile_file_prefix = str(Path(folder) / "layers")
-        session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        session = ort.InferenceSession(
+            str(path), options, providers=[PROVIDER], disabled_optimizers=DISABLED_OPTIMISERS
+        )
         for _ in range(WARMUP + runs):
             session.run([graph.output], feed)
         events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
@@ -138,6 +142,7 @@ def openvino_layers(
         "INFERENCE_PRECISION_HINT": runner.precision_hint, "INFERENCE_NUM_THREADS": runner.threads, "NUM_STREAMS": 1,
         "PERFORMANCE_HINT": "LATENCY", "PERF_COUNT": True,
     }  # fmt: skip
+    keep_concatenations(ov, model)
     request = core.compile_model(model, "CPU", settings).create_infer_request()
     total_ms: dict[tuple[str, str], float] = defaultdict(float)
     for index in range(WARMUP + runs):

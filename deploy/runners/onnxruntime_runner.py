@@ -19,6 +19,9 @@ from deploy.runners.registry import import_runtime
 from stereo.errors import UserError
 
 PROVIDER = "CPUExecutionProvider"
+# It rounds biases to 32-bit steps of input scale × weight scale, and computes that product in the scales' own type: in
+# FP16 small ones lose their digits, and the biases with them. Nothing here needs integer biases.
+DISABLED_OPTIMISERS = ["WeightBiasQuantization"]
 # Operators of an optimised graph that do the arithmetic, in floating point and in integers.
 FLOAT_OPERATORS = ("Conv", "FusedConv", "NhwcFusedConv", "ConvTranspose", "MatMul", "FusedMatMul", "Gemm", "FusedGemm")
 INTEGER_OPERATORS = (
@@ -96,7 +99,9 @@ def open_onnxruntime(
         if graph.precision == "int8":
             options.optimized_model_filepath = str(optimised)
         try:
-            session = ort.InferenceSession(str(path), options, providers=[PROVIDER])
+            session = ort.InferenceSession(
+                str(path), options, providers=[PROVIDER], disabled_optimizers=DISABLED_OPTIMISERS
+            )
         except failures as error:
             raise UserError(f"onnxruntime {ort.__version__} cannot load it: {error}", where=path) from error
         if graph.precision == "int8":

@@ -1,0 +1,58 @@
+"""onnxruntime rounds biases of quantised convolutions with FP16 scales badly; the runner keeps it from that."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import onnxruntime
+from onnx import helper, numpy_helper
+
+from deploy.runners.onnxruntime_runner import DISABLED_OPTIMISERS, PROVIDER
+
+
+def convolution_with_bias() -> onnx.ModelProto:
+    """Input Q/DQ → convolution with Q/DQ weights and a bias → ReLU → Q/DQ; all scales FP16, and small."""
+    generator = np.random.default_rng(0)
+    constants = {
+        "w": generator.integers(-127, 128, (8, 4, 1, 1)).astype(np.int8), "w_scale": np.full(8, 3e-5, np.float16),
+        "w_zero": np.zeros(8, np.int8), "scale": np.float16(0.003), "zero": np.int8(0),
+        "bias": generator.uniform(0.01, 0.02, 8).astype(np.float16), "y_scale": np.float16(2e-4),
+    }  # fmt: skip
+    nodes = [
+        helper.make_node("Cast", ["a"], ["x"], to=onnx.TensorProto.FLOAT16),
+        helper.make_node("QuantizeLinear", ["x", "scale", "zero"], ["x_q"]),
+        helper.make_node("DequantizeLinear", ["x_q", "scale", "zero"], ["x_d"]),
+        helper.make_node("DequantizeLinear", ["w", "w_scale", "w_zero"], ["w_d"], axis=0),
+        helper.make_node("Conv", ["x_d", "w_d", "bias"], ["c"]),
+        helper.make_node("Relu", ["c"], ["r"]),
+        helper.make_node("QuantizeLinear", ["r", "y_scale", "zero"], ["y_q"]),
+        helper.make_node("DequantizeLinear", ["y_q", "y_scale", "zero"], ["y_d"]),
+        helper.make_node("Conv", ["y_d", "w2"], ["z"]),
+        helper.make_node("Cast", ["z"], ["y"], to=onnx.TensorProto.FLOAT),
+    ]
+    constants["w2"] = np.eye(8, dtype=np.float16).reshape(8, 8, 1, 1)
+    graph = helper.make_graph(
+        nodes, "g",
+        [helper.make_tensor_value_info("a", onnx.TensorProto.FLOAT, [1, 4, 6, 8])],
+        [helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, [1, 8, 6, 8])],
+        [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()],
+    )  # fmt: skip
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 19)], ir_version=9)
+
+
+def test_biases_are_not_rounded() -> None:
+    model = convolution_with_bias().SerializeToString()
+    feed = {"a": np.zeros((1, 4, 6, 8), np.float32)}  # what comes out is the bias, in steps of y_scale
+
+    def run(level: onnxruntime.GraphOptimizationLevel, disabled: list[str]) -> np.ndarray:
+        options = onnxruntime.SessionOptions()
+        options.graph_optimization_level = level
+        session = onnxruntime.InferenceSession(model, options, providers=[PROVIDER], disabled_optimizers=disabled)
+        return session.run(None, feed)[0]
+
+    levels = onnxruntime.GraphOptimizationLevel
+    exact = run(levels.ORT_DISABLE_ALL, [])
+    found = run(levels.ORT_ENABLE_ALL, DISABLED_OPTIMISERS)
+    assert np.abs(found - exact).max() <= 1e-5
+    if np.abs(run(levels.ORT_ENABLE_ALL, []) - exact).max() <= 1e-5:
+        raise AssertionError(f"onnxruntime {onnxruntime.__version__} rounds no biases now: DISABLED_OPTIMISERS can go")
