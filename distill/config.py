@@ -212,7 +212,8 @@ class TrainConfig:
         iterations: refinement steps; the preset's when left out.
         steps: optimiser steps.
         seed: of weights, data order and augmentation.
-        precision: bf16-mixed, 32-true or 16-mixed; auto takes bf16-mixed where the device has it.
+        precision: bf16-mixed, 32-true or 16-mixed; auto takes bf16-mixed where the device computes in it, and what a
+            run began in when it goes on.
         batch_norm: train computes statistics from each process's pairs; sync from those of all processes (GPUs only),
             for few pairs in each; freeze uses those of the weights it starts from; auto is train, but freeze for a
             FoundationStereo with --init: the statistics of a few crops are worse than those of its first training.

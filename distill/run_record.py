@@ -110,3 +110,14 @@ def checkpoint_step(path: Path, config: TrainConfig) -> int:
         raise UserError(f"weights are not finite: {broken[0]} and {len(broken) - 1} more", where=path,
                         fix="--restart true, with a lower --optimiser.learning_rate")  # fmt: skip
     return step
+
+
+def run_precision(config: TrainConfig) -> str | None:
+    """What the run in the folder computes in, so that it goes on alike on another machine; None where none goes on."""
+    path = config.out / CHECKPOINT_NAME
+    if config.restart or not path.is_file():
+        return None
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=True).get("precision")
+    except (RuntimeError, EOFError, OSError, UnpicklingError):
+        return None  # told by checkpoint_step

@@ -24,6 +24,7 @@ import torch
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger
 
+from deploy.device import precision_hints
 from distill.build import build, check_teacher, result_name
 from distill.callbacks import CHECKPOINT_NAME, Checkpoints, ProgressLine, Validation
 from distill.config import TrainConfig
@@ -33,7 +34,14 @@ from distill.module import LOG_EVERY, TrainingModule
 from distill.networks import TrainedNetwork
 from distill.processes import decided_by_first, device_of, launch, processes
 from distill.qat import check_graphs, check_qat
-from distill.run_record import RECORD_NAME, SPOOL_NAME, checkpoint_step, make_record, prepare_folder
+from distill.run_record import (
+    RECORD_NAME,
+    SPOOL_NAME,
+    checkpoint_step,
+    make_record,
+    prepare_folder,
+    run_precision,
+)  # fmt: skip
 from distill.validation import score_groups, validation_scenes
 from stereo.artifacts import read_json
 from stereo.benchmarks import load_pairs
@@ -249,13 +257,22 @@ def check(config: TrainConfig) -> None:
 
 
 def choose_precision(config: TrainConfig) -> Any:
-    """The precision asked for; for auto, bf16-mixed where the device computes in it and float32 elsewhere."""
+    """The precision asked for; for auto, that of the run that goes on, else what the device is fast in.
+
+    That is bf16-mixed where the device computes in bf16, and float32 elsewhere.
+    """
     if config.precision != "auto":
         return config.precision
+    if before := run_precision(config):
+        return before
     if config.trainer.accelerator != "cpu" and torch.cuda.is_available():
         return "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "32-true"
-    native = torch.ops.mkldnn._is_mkldnn_bf16_supported()
-    return "bf16-mixed" if native else "32-true"
+    if config.qat.graphs is not None:
+        # Its 3-D convolutions cannot take the 2-D forms, and PyTorch's bf16 gradients of those whose kernel is longer
+        # than the axis hold memory that nobody wrote (seen with 2.13: 1e35 and infinity).
+        return "32-true"
+    # PyTorch calls bf16 supported on every AVX-512 processor; emulated, it takes more than twice the time of float32.
+    return "bf16-mixed" if "bf16" in precision_hints() else "32-true"
 
 
 def validation_groups(config: TrainConfig, max_disp: int) -> dict[str, Sequence[StereoPair]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import re
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from distill import train as train_room
 from distill.config import TrainConfig
 from distill.run_record import differences
 from distill.validation import validation_scenes
@@ -76,6 +78,22 @@ def test_a_run_of_an_earlier_version_goes_on_with_what_it_computed_with() -> Non
     assert differences(earlier, now) == []
     now["qat"]["graphs"] = "graphs"
     assert differences(earlier, now) == ["qat.graphs was None, now graphs"]
+
+
+@pytest.mark.parametrize(("hints", "precision"), [(["f32"], "32-true"), (["f32", "bf16"], "bf16-mixed")])
+def test_auto_is_what_the_processor_computes_in_or_what_the_run_began_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hints: list[str], precision: str
+) -> None:
+    monkeypatch.setattr(train_room, "precision_hints", lambda: hints)
+    config = TrainConfig(preset="tiny", out=tmp_path)
+    config.trainer.accelerator = "cpu"
+    assert train_room.choose_precision(config) == precision
+    torch.save({"precision": "16-mixed"}, tmp_path / "last.ckpt")
+    assert train_room.choose_precision(config) == "16-mixed"
+    assert train_room.choose_precision(dataclasses.replace(config, precision="32-true")) == "32-true"
+    assert train_room.choose_precision(dataclasses.replace(config, restart=True)) == precision
+    (tmp_path / "last.ckpt").write_bytes(b"damaged")
+    assert train_room.choose_precision(config) == precision
 
 
 def test_nothing_to_finish_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
