@@ -23,9 +23,10 @@ COMPUTING_LAYERS = ("Convolution", "Deconvolution", "FullyConnected", "MatMul")
 # What OpenVINO moves a rounding past without changing it.
 MOVES_ONLY = ("Convert", "Reshape", "Squeeze", "Unsqueeze", "Transpose")
 NO_BYTE_DOT_PRODUCTS = (
-    "this processor has no 8-bit dot products: OpenVINO's INT8 can be wrong by any amount on it, and some quantised "
-    "layers run in float; take onnxruntime for INT8 here"
+    "this processor has no 8-bit dot products: sums of OpenVINO's INT8 can saturate on it, and some quantised layers run "
+    "in float; errors and times are not those of other processors"
 )
+RUNS_IN_FLOAT = "OpenVINO computes this quantised graph in float: its errors are those of INT8, its times are not"
 log = logging.getLogger(__name__)
 
 
@@ -89,7 +90,7 @@ def open_openvino(path: Path, *, threads: int, precision_hint: str = "f32", size
         raise UserError(f"OpenVINO {ov.__version__} cannot load it: {last_line(error)}", where=path) from error
     check_settings(compiled, wanted, path)
     integer, computing = count_kernels(compiled)
-    problems = (NO_BYTE_DOT_PRODUCTS,) if integer and not has_byte_dot_products() else ()
+    problems = problems_of(graph, integer)
     for problem in problems:
         log.warning("%s", problem)
     kernels = f"{integer} of {computing} convolutions and matrix products"
@@ -103,6 +104,13 @@ def open_openvino(path: Path, *, threads: int, precision_hint: str = "f32", size
         metadata={**graph.metadata, "runtime.integer_kernels": kernels},
         problems=problems,
     )
+
+
+def problems_of(graph: StereoGraph, integer_kernels: int) -> tuple[str, ...]:
+    """What stands beside every number of a graph that runs so."""
+    if graph.precision == "int8" and not integer_kernels:
+        return (RUNS_IN_FLOAT,)
+    return (NO_BYTE_DOT_PRODUCTS,) if integer_kernels and not has_byte_dot_products() else ()
 
 
 def keep_concatenations(ov: Any, model: Any) -> None:

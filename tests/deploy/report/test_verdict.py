@@ -124,7 +124,7 @@ def test_estimates_borrow_from_the_same_file_at_the_same_size_only(make_row: Cal
         assert [entry.accuracy_from for entry in entries] == [None, None]
 
 
-WRONG = "OpenVINO's INT8 can be wrong by any amount on it"
+WRONG = "sums of OpenVINO's INT8 can saturate on it"
 IN_FLOAT = "its errors are those of INT8, its times are not"
 
 

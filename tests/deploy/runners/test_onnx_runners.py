@@ -203,9 +203,18 @@ def test_openvino_tells_where_int8_is_not_what_it_is_elsewhere(
     assert ("8-bit dot products" in caplog.text) is not able
 
 
-@pytest.mark.parametrize(
-    ("runtime", "problem"), [("onnxruntime", "its times are not"), ("openvino", "can be wrong by any amount")]
-)
+def test_openvino_tells_of_a_quantised_graph_in_float(
+    tmp_path: Path, network: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("openvino")
+    monkeypatch.setattr("deploy.runners.openvino_runner.count_kernels", lambda compiled: (0, 16))
+    assert open_runner(network, "openvino").problems == ()
+    runner = open_runner(quantise_convolutions(network, tmp_path / "int8.onnx"), "openvino")
+    assert "computes this quantised graph in float" in runner.problems[0]
+    assert "computes this quantised graph in float" in caplog.text
+
+
+@pytest.mark.parametrize(("runtime", "problem"), [("onnxruntime", "its times are not"), ("openvino", "can saturate")])
 def test_rows_carry_what_a_runner_warns_of(
     tmp_path: Path, network: Path, pairs_folder: Path, monkeypatch: pytest.MonkeyPatch, runtime: str, problem: str,
     caplog: pytest.LogCaptureFixture,
