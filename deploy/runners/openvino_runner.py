@@ -23,8 +23,8 @@ COMPUTING_LAYERS = ("Convolution", "Deconvolution", "FullyConnected", "MatMul")
 # What OpenVINO moves a rounding past without changing it.
 MOVES_ONLY = ("Convert", "Reshape", "Squeeze", "Unsqueeze", "Transpose")
 NO_BYTE_DOT_PRODUCTS = (
-    "this processor has no 8-bit dot products: sums of OpenVINO's INT8 can saturate on it, and some quantised layers run "
-    "in float; errors and times are not those of other processors"
+    "this processor has no 8-bit dot products: sums of OpenVINO's INT8 can saturate on it, and some quantised layers "
+    "run in float; errors and times are not those of other processors"
 )
 RUNS_IN_FLOAT = "OpenVINO computes this quantised graph in float: its errors are those of INT8, its times are not"
 log = logging.getLogger(__name__)
