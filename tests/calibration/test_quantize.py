@@ -18,8 +18,10 @@ from onnx import TensorProto
 from calibration import quantize as room
 from calibration.precision import KEEP_FLOAT, convolutions_kept_float, node_names, nodes_kept_fp32, quantised_nodes
 from calibration.quantize import quantize_student
+from calibration.variants import finish_graph
 from deploy.device import has_byte_dot_products
 from deploy.export import get_metadata
+from deploy.models import shipped_students
 from deploy.runners.registry import open_runner
 from stereo.artifacts import sha256_file
 from stereo.benchmarks import motorcycle_pair
@@ -132,17 +134,46 @@ def test_fp16_and_int8_stay_near_fp32_on_a_real_pair(variants, inputs):
     assert 0 < moved.mean() <= 0.5
 
 
-@pytest.mark.parametrize("role", ROLES)
-def test_extreme_images_give_finite_disparities_in_range(variants, role):
+def extreme_pairs():
+    """Black, white, one of each, a checkerboard of single pixels, and noise that differs between the eyes."""
     random = np.random.default_rng(0)
     board = 255 * (np.indices(SIZE).sum(axis=0) % 2).astype(np.float32)
     noise = random.integers(0, 256, (2, 1, 3, *SIZE)).astype(np.float32)
     black, white = np.zeros((1, 3, *SIZE), np.float32), np.full((1, 3, *SIZE), 255, np.float32)
-    for left, right in [(black, black), (white, white), (black, white), (board + black, board + black), tuple(noise)]:
-        found = disparity(variants / f"{role}.onnx", [left, right])
+    return [(black, black), (white, white), (black, white), (board + black, board + black), tuple(noise)]
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_extreme_images_give_finite_disparities_in_range(variants, role):
+    for pair in extreme_pairs():
+        found = disparity(variants / f"{role}.onnx", pair)
         assert np.isfinite(found).all()
         assert found.min() >= 0
         assert found.max() < 2 * 64  # twice the range: refinement may leave it, garbage would leave it far behind
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", sorted(shipped_students()))
+def test_a_shipped_student_stands_extreme_images_and_openvino_agrees(name, label_set, inputs, tmp_path):
+    """Trained weights have ranges that fresh ones do not; and a runtime that computes something else moves them far."""
+    quantize_student(name, LabelSet.open(label_set), size=SIZE, out=tmp_path, frame_count=4)
+    for role in ROLES:
+        for pair in extreme_pairs():
+            found = disparity(tmp_path / f"{role}.onnx", pair)
+            assert np.isfinite(found).all()
+            assert 0 <= found.min() <= found.max() < 2 * 192
+    pytest.importorskip("openvino", reason="OpenVINO is not installed")
+    exact, wanted = (disparity(tmp_path / f"{role}.onnx", inputs) for role in ("fp32", "int8"))
+    difference = np.abs(disparity(tmp_path / "int8.onnx", inputs, "openvino") - wanted).mean()
+    assert difference < (1 if has_byte_dot_products() else 3) * np.abs(exact - wanted).mean()
+
+
+def test_a_graph_in_which_nothing_became_integer_is_refused(variants, tmp_path):
+    path = tmp_path / "int8.onnx"
+    shutil.copy(variants / "fp32.onnx", path)
+    metadata = {**get_metadata(onnx.load(path)), "precision": "int8"}
+    with pytest.raises(UserError, match="int8 came out as fp32: no convolution could be converted"):
+        finish_graph(path, metadata=metadata, size=SIZE)
 
 
 def element_types(model):
