@@ -116,8 +116,8 @@ def problems_of(graph: StereoGraph, integer_kernels: int) -> tuple[str, ...]:
 def keep_concatenations(ov: Any, model: Any) -> None:
     """Put something between each concatenation and the rounding of its result that does nothing.
 
-    OpenVINO (seen with 2026.4) moves the rounding in front of a concatenation, and the convolution that reads it then
-    computes nothing but its bias, whatever the processor; tests/deploy/runners/test_openvino_concatenation.py has the
+    OpenVINO (seen with 2026.4 on AVX2 and AVX-512) moves the rounding in front of a concatenation, and the convolution
+    that reads it then computes nothing but its bias; tests/deploy/runners/test_openvino_concatenation.py has the
     smallest graph. It does not move it past a PRelu, and one of slope 1 costs next to nothing: it fuses with the
     rounding.
     """
