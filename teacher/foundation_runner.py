@@ -43,7 +43,8 @@ class FoundationRunner:
             "stereodistill.source_sha256": network.weights_sha256 or "",
             # Students are compared with it; nobody chooses it for a frame rate.
             "stereodistill.role": "reference",
-            "runtime.device": self.device.type,
+            # A CPU is called by what the machine says it is.
+            **({"runtime.device": torch.cuda.get_device_name(self.device)} if self.device.type == "cuda" else {}),
         }
 
     def run(self, left: Floats, right: Floats) -> Floats:
