@@ -246,6 +246,22 @@ def test_search_takes_out_what_removes_most_for_its_size_and_stops_within_the_bu
     assert not within(everything, NOTHING, config)
 
 
+@pytest.mark.slow
+def test_a_study_by_layer_asks_each_convolution(
+    student_file: Path, label_set: Path, truth: Path, tmp_path: Path, content: dict[str, Any]
+) -> None:
+    out = tmp_path / "by_layer"
+    words = ["--size", f"{SIZE[0]}x{SIZE[1]}", "--layers", "true", "--images", "1", "--epe_budget_px", "1000",
+             "--bad2_budget_points", "100"]  # fmt: skip
+    paths = [str(student_file), "--frames", str(label_set), "--truth", str(truth), "--out", str(out)]
+    assert main(["sensitivity", *paths, *words]) == 0
+    found = json.loads((out / "sensitivity.json").read_text())
+    assert found["by"] == "layer"
+    assert {part["name"]: part["convolutions"] for part in found["parts"]} == layers_of(found["search"][0]["quantised"])
+    assert len(found["parts"]) > len(content["parts"])
+    assert [step["taken_out"] for step in found["search"]] == [None]  # the budget is met at once
+
+
 class HalfEach:
     """Latency that each quantised convolution lowers by .4 of FP32's."""
 
