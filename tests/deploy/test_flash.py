@@ -347,12 +347,13 @@ def test_ctrl_c_puts_the_power_mode_back(
 
 
 @pytest.fixture
-def small_disk(loopback_board: Any) -> Iterator[Path]:
-    """A file system of 6 MB on the board."""
+def small_disk(loopback_board: Any, bundle_file: Path) -> Iterator[Path]:
+    """A file system on the board that the bundle fits into, and not its content beside it."""
+    size = bundle_file.stat().st_size * 3 // 2
     folder = loopback_board.folder / "small"
     folder.mkdir()
     done = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=6m,mode=1777", "tmpfs", str(folder)], capture_output=True
+        ["mount", "-t", "tmpfs", "-o", f"size={size},mode=1777", "tmpfs", str(folder)], capture_output=True
     )
     if done.returncode:
         folder.rmdir()
@@ -373,9 +374,9 @@ def test_a_full_disk_on_the_board(
     session = Session(board, str(small_disk / "flash"))
     session.probe()
     archive = tmp_path / "large.bin"
-    archive.write_bytes(os.urandom(1 << 20) * 12)
+    archive.write_bytes(os.urandom(1 << 20) * (3 * bundle_file.stat().st_size >> 20))
     with pytest.raises(
-        UserError, match=r"disk is too full: this bundle takes 1\d\d MB, \d MB are free \(free some space"
+        UserError, match=r"disk is too full: this bundle takes 1\d\d MB, \d+ MB are free \(free some space"
     ):
         session.send(archive, sha256_file(archive), needs_bytes=0)
     # As if something else took the space after the question.
@@ -386,7 +387,7 @@ def test_a_full_disk_on_the_board(
     shutil.rmtree(small_disk / "flash")
     monkeypatch.setattr(session, "call", lenient(session, 200 << 20))
     session.send(bundle_file, sha256_file(bundle_file), needs_bytes=0)
-    with pytest.raises(UserError, match=r"the board's disk is full: \d MB are free \(free some space"):
+    with pytest.raises(UserError, match=r"the board's disk is full: \d+ MB are free \(free some space"):
         session.step("unpack", "take", {"sha256": sha256_file(bundle_file)})
     assert [path.name for path in small_disk.glob("flash/bundles/*")] == []
     assert [path.name for path in small_disk.glob("flash/incoming/*")] == [f"{sha256_file(bundle_file)}.tar.part"]
