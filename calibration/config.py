@@ -73,7 +73,7 @@ class SensitivityConfig:
         epe_budget_px: how much EPE the mixed-precision graph may lose against FP32, mean over the pairs.
         bad2_budget_points: how much bad-2 it may lose, in points.
         latency_budget: share of FP32's latency that it may take at most; goes before the budgets of errors.
-        latency_on: where: here (measured, in --runtime), or a BOARD@MODE that it is estimated for.
+        latency_on: where: here (measured, in --runtime openvino), or a BOARD@MODE that it is estimated for.
         runtime: what the graphs run in.
         threads: of it.
         max_disp: disparity range of the graphs in pixels, a multiple of 32; as trained when left out.

@@ -25,7 +25,7 @@ from calibration.config import SensitivityConfig
 from calibration.frames import choose_frames, describe
 from calibration.integer_graph import integer_graph
 from calibration.judge import Judge, Score
-from calibration.latency_budget import LatencyShare, NotAsked, check_budget, latency_share, within_budget
+from calibration.latency_budget import LatencyShare, check_budget, latency_share, within_budget
 from calibration.mixed import compose_mixed
 from calibration.modelopt_process import check_installed
 from calibration.partial import blocks_of, layers_of, quantise_only
@@ -146,8 +146,8 @@ def measure(
                 )
             )  # fmt: skip
             ticker.advance(note=part)
-    latency = latency_share(config, original, folder)
-    steps = search(measured, original, quantised, judge, config, fp32=fp32, everything=everything, latency=latency)
+    with latency_share(config, original, folder) as latency:
+        steps = search(measured, original, quantised, judge, config, fp32=fp32, everything=everything, latency=latency)
     tell_missed(steps[-1], fp32, config)
     if not steps[-1]["quantised"]:
         log.warning(
@@ -184,18 +184,17 @@ def search(
 
     Returns: the steps from everything quantised on; the last one is the result.
     """
-    latency = latency or NotAsked()
     names = quantised_nodes(quantised)
     order = sorted(parts, key=lambda part: -(everything.moved_px - part.without.moved_px) / part.multiply_adds)
     left_out: list[str] = []
     score = everything
-    steps = [step(left_out, names, None, score, latency.of(quantised))]
+    steps = [step(left_out, names, None, score, latency and latency(quantised))]
     for part in order:
         if within(score, fp32, config):
             break
         candidate = {*left_out, *part.convolutions}
         graph = quantise_only(quantised, original, [name for name in names if name not in candidate])
-        share = latency.of(graph)
+        share = latency and latency(graph)
         if not within_budget(share, config.latency_budget):
             continue
         left_out += part.convolutions
@@ -207,7 +206,7 @@ def search(
 def tell_missed(last: Mapping[str, Any], fp32: Score, config: SensitivityConfig) -> None:
     """Warn where the search could not keep every budget."""
     share = last["latency_share"]
-    if share is not None and not within_budget(share, config.latency_budget):
+    if not within_budget(share, config.latency_budget):
         log.warning("INT8 everywhere takes %.2f of FP32's latency (%s), more than the budget of %g: nothing was taken "
                     "out", share, config.latency_on, config.latency_budget)  # fmt: skip
     lost_px, lost_points = last["epe_px"] - fp32.epe_px, last["bad2_pct"] - fp32.bad2_pct
@@ -217,12 +216,12 @@ def tell_missed(last: Mapping[str, Any], fp32: Score, config: SensitivityConfig)
 
 
 def step(
-    left_out: Collection[str], names: Sequence[str], taken: str | None, score: Score, share: float
+    left_out: Collection[str], names: Sequence[str], taken: str | None, score: Score, share: float | None
 ) -> dict[str, Any]:
     """One line of the search; latency_share is None where nobody asked."""
     quantised = [name for name in names if name not in set(left_out)]
     return {"taken_out": taken, "quantised": quantised, "keep_float": list(left_out),
-            "latency_share": None if math.isnan(share) else share, **asdict(score)}  # fmt: skip
+            "latency_share": share, **asdict(score)}  # fmt: skip
 
 
 def content_sha256(files: PairFiles) -> str:

@@ -26,7 +26,7 @@ def shared_data() -> Path:
 @pytest.fixture
 def shipped_nano(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A student of the preset tiny with fresh weights that stands where the package's own `nano` does, alone."""
-    pytest.importorskip("torch")
+    pytest.importorskip("torch", reason="torch is not installed (extra train)")
     from deploy import models
     from student.checkpoint import save_student
     from student.presets import build_student
@@ -39,7 +39,7 @@ def shipped_nano(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture(scope="session")
 def student_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny student whose weights have the sizes of a trained one's: settled batch norms, scores that pick planes."""
-    torch = pytest.importorskip("torch")
+    torch = pytest.importorskip("torch", reason="torch is not installed (extra train)")
     from student.checkpoint import save_student
     from student.presets import build_student
 

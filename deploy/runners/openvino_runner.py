@@ -90,7 +90,7 @@ def open_openvino(path: Path, *, threads: int, precision_hint: str = "f32", size
         raise UserError(f"OpenVINO {ov.__version__} cannot load it: {last_line(error)}", where=path) from error
     check_settings(compiled, wanted, path)
     integer, computing = count_kernels(compiled)
-    problems = problems_of(graph, integer)
+    problems = kernel_problems(graph, integer)
     for problem in problems:
         log.warning("%s", problem)
     kernels = f"{integer} of {computing} convolutions and matrix products"
@@ -106,7 +106,7 @@ def open_openvino(path: Path, *, threads: int, precision_hint: str = "f32", size
     )
 
 
-def problems_of(graph: StereoGraph, integer_kernels: int) -> tuple[str, ...]:
+def kernel_problems(graph: StereoGraph, integer_kernels: int) -> tuple[str, ...]:
     """What stands beside every number of a graph that runs so."""
     if graph.precision == "int8" and not integer_kernels:
         return (RUNS_IN_FLOAT,)

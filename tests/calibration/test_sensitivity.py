@@ -13,18 +13,16 @@ import onnx
 import pytest
 from onnx.reference import ReferenceEvaluator
 
-from calibration import integer_graph
+from calibration import integer_graph, latency_budget
 from calibration import sensitivity as room
 from calibration.config import SensitivityConfig
 from calibration.judge import Judge, Score
-from calibration.latency_budget import Estimated, Measured
+from calibration.latency_budget import latency_share
 from calibration.mixed import compose_mixed, read_mixed
 from calibration.partial import block_of, blocks_of, layers_of, quantise_only
 from calibration.precision import quantised_nodes
 from calibration.sensitivity import Part, search, sensitivity, tell_missed, within
 from calibration.sensitivity_pictures import bar_chart, markdown, rows
-from deploy.boards import parse_machine
-from deploy.measure import Timing
 from deploy.runners.registry import open_runner
 from stereo.artifacts import sha256_file, write_json
 from stereo.benchmarks import write_pair
@@ -262,11 +260,9 @@ def test_a_study_by_layer_asks_each_convolution(
     assert [step["taken_out"] for step in found["search"]] == [None]  # the budget is met at once
 
 
-class HalfEach:
+def half_each(model: onnx.ModelProto) -> float:
     """Latency that each quantised convolution lowers by .4 of FP32's."""
-
-    def of(self, model: onnx.ModelProto) -> float:
-        return 1 - 0.4 * len(quantised_nodes(model))
+    return 1 - 0.4 * len(quantised_nodes(model))
 
 
 @pytest.mark.parametrize(
@@ -289,7 +285,7 @@ def test_nothing_is_taken_out_that_the_budget_of_latency_does_not_allow(
     parts = [Part(name[0], [name], 10, 0, NOTHING, Recorder().score(quantise_only(quantised, original, [other])))
              for name, other in (("a/Conv", "b/Conv"), ("b/Conv", "a/Conv"))]  # fmt: skip
     steps = search(parts, original, quantised, Recorder(), config, fp32=NOTHING, everything=everything,  # type: ignore[arg-type]
-                   latency=HalfEach())  # fmt: skip
+                   latency=half_each)  # fmt: skip
     assert [step["taken_out"] for step in steps] == [None, *taken]
     assert steps[-1]["latency_share"] == pytest.approx(0.2 + 0.4 * len(taken))
     tell_missed(steps[-1], NOTHING, config)
@@ -297,18 +293,42 @@ def test_nothing_is_taken_out_that_the_budget_of_latency_does_not_allow(
     assert bool(warned) == bool(caplog.text)
 
 
-def test_latency_is_measured_or_estimated_as_a_share_of_fp32(tmp_path: Path, student_file: Path) -> None:
-    student = load_student(student_file)
-    path = export_student(student, tmp_path / "fp32.onnx", size=SIZE, source_sha256="0" * 64)
-    fp32 = onnx.load(path)
-    board = Estimated(fp32, parse_machine("orin-nx-16gb@25W"))
-    assert board.of(fp32) == pytest.approx(1)
-    once = load_student(student_file, iterations=1)
-    less = export_student(once, tmp_path / "less.onnx", size=SIZE, source_sha256="0" * 64)
-    assert board.of(onnx.load(less)) < 0.95
-    timing = Timing(runs=3, seconds=30, warmup=1)
-    here = Measured(fp32, tmp_path, runtime="onnxruntime", threads=1, timing=timing)
-    assert 0.2 < here.of(fp32) < 5  # the same graph twice, on a machine that may be busy
+def test_latency_is_estimated_as_a_share_of_fp32(tmp_path: Path, student_file: Path) -> None:
+    config = SensitivityConfig(
+        "s", frames=tmp_path, truth=tmp_path, out=tmp_path, latency_budget=0.7, latency_on="orin-nx-16gb@25W"
+    )
+    full, once = (
+        onnx.load(export_student(load_student(student_file, iterations=iterations), tmp_path / f"{iterations}.onnx",
+                                 size=SIZE, source_sha256="0" * 64))
+        for iterations in (2, 1)
+    )  # fmt: skip
+    with latency_share(config, full, tmp_path) as share:
+        assert share is not None
+        assert share(full) == pytest.approx(1)
+        assert share(once) < 0.95
+    with latency_share(dataclasses.replace(config, latency_budget=None), full, tmp_path) as share:
+        assert share is None
+
+
+def test_latency_is_measured_in_turns(tmp_path: Path, student_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("openvino", reason="OpenVINO is not installed")
+    turns: list[int] = []
+
+    def three_rounds(steps: Any, timing: Any) -> np.ndarray:
+        for step in steps:
+            assert step().shape == (1, 1, *SIZE)
+            turns.append(len(turns))
+        return np.array([[4.0, 2.0], [8.0, 4.0], [1.0, 3.0]])
+
+    monkeypatch.setattr(latency_budget, "time_rounds", three_rounds)
+    path = export_student(load_student(student_file), tmp_path / "fp32.onnx", size=SIZE, source_sha256="0" * 64)
+    config = SensitivityConfig(
+        "s", frames=tmp_path, truth=tmp_path, out=tmp_path, latency_budget=0.7, runtime="openvino"
+    )
+    with latency_share(config, onnx.load(path), tmp_path) as share:
+        assert share is not None
+        assert share(onnx.load(path)) == 0.5  # the median of the rounds' ratios, graph by FP32
+    assert turns == [0, 1]
 
 
 def test_bad_input_ends_in_one_line(
@@ -326,6 +346,10 @@ def test_bad_input_ends_in_one_line(
         (
             [str(student_file), "--frames", str(label_set), "--truth", str(truth), "--latency_budget", "-1"],
             "no share of FP32's latency",
+        ),
+        (
+            [str(student_file), "--frames", str(label_set), "--truth", str(truth), "--latency_budget", "0.7"],
+            "its times say nothing of INT8",
         ),
         (
             [str(student_file), "--frames", str(label_set), "--truth", str(truth), "--latency_on", "orin-nx-16gb@25W"],

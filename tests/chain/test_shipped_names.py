@@ -45,7 +45,6 @@ def test_evaluate_and_profile(shipped_nano: Path, elsewhere: Path) -> None:
 
 
 def test_export_and_summary(shipped_nano: Path, elsewhere: Path) -> None:
-    pytest.importorskip("onnx")
     assert main(["export", "nano", "--size", "64x96", "--out", "nano.onnx"]) == 0
     graph = read_stereo_graph(Path("nano.onnx"))
     assert graph.metadata["stereodistill.source_sha256"] == sha256_file(shipped_nano)

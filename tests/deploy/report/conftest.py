@@ -129,8 +129,8 @@ def parse_page() -> type[Page]:
 
 @pytest.fixture(autouse=True, scope="session")
 def _packages() -> None:
-    pytest.importorskip("plotly")
-    pytest.importorskip("jinja2")
+    pytest.importorskip("plotly", reason="plotly is not installed (extra report)")
+    pytest.importorskip("jinja2", reason="jinja2 is not installed (extra report)")
 
 
 @pytest.fixture(scope="session")
