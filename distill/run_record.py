@@ -118,6 +118,7 @@ def run_precision(config: TrainConfig) -> str | None:
     if config.restart or not path.is_file():
         return None
     try:
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=True).get("precision")
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except (RuntimeError, EOFError, OSError, UnpicklingError):
         return None  # told by checkpoint_step
+    return checkpoint.get("precision") if isinstance(checkpoint, dict) else None

@@ -25,7 +25,7 @@ from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger
 
 from deploy.device import precision_hints
-from distill.build import build, check_teacher, result_name
+from distill.build import build, check_teacher, is_foundation_stereo_preset, result_name
 from distill.callbacks import CHECKPOINT_NAME, Checkpoints, ProgressLine, Validation
 from distill.config import TrainConfig
 from distill.curriculum import Curriculum
@@ -252,8 +252,20 @@ def check(config: TrainConfig) -> None:
     if config.data.render_device != "cpu" and config.data.workers:
         raise UserError(f"scenes are rendered on {config.data.render_device}, which workers cannot use",
                         where="--data.render_device", fix="add --data.workers 0")  # fmt: skip
+    if on_cpu and config.precision == "bf16-mixed" and trains_long_3d(config):
+        raise UserError("PyTorch's bf16 gradients of 3-D convolutions longer than their axis are wrong on a CPU",
+                        where="--precision", fix="32-true")  # fmt: skip
     check_teacher(config)
     check_qat(config)
+
+
+def trains_long_3d(config: TrainConfig) -> bool:
+    """Whether axial convolutions stay 3-D in training on a CPU, where ordinary students compute them in 2-D.
+
+    PyTorch's bf16 gradients of those whose kernel is longer than the axis hold memory that nobody wrote (2.13: up to
+    1e35, NaN): FoundationStereo's 17 planes at a coarse level of 13, and the quantisers' that the 2-D form goes past.
+    """
+    return config.qat.graphs is not None or is_foundation_stereo_preset(config)
 
 
 def choose_precision(config: TrainConfig) -> Any:
@@ -267,12 +279,8 @@ def choose_precision(config: TrainConfig) -> Any:
         return before
     if config.trainer.accelerator != "cpu" and torch.cuda.is_available():
         return "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "32-true"
-    if config.qat.graphs is not None:
-        # Its 3-D convolutions cannot take the 2-D forms, and PyTorch's bf16 gradients of those whose kernel is longer
-        # than the axis hold memory that nobody wrote (seen with 2.13: 1e35 and infinity).
-        return "32-true"
     # PyTorch calls bf16 supported on every AVX-512 processor; emulated, it takes more than twice the time of float32.
-    return "bf16-mixed" if "bf16" in precision_hints() else "32-true"
+    return "bf16-mixed" if "bf16" in precision_hints() and not trains_long_3d(config) else "32-true"
 
 
 def validation_groups(config: TrainConfig, max_disp: int) -> dict[str, Sequence[StereoPair]]:

@@ -116,10 +116,10 @@ def kernel_problems(graph: StereoGraph, integer_kernels: int) -> tuple[str, ...]
 def keep_concatenations(ov: Any, model: Any) -> None:
     """Put something between each concatenation and the rounding of its result that does nothing.
 
-    OpenVINO (seen with 2026.4 on AVX2 and AVX-512) moves the rounding in front of a concatenation, and the convolution
-    that reads it then computes nothing but its bias; tests/deploy/runners/test_openvino_concatenation.py has the
-    smallest graph. It does not move it past a PRelu, and one of slope 1 costs next to nothing: it fuses with the
-    rounding.
+    OpenVINO (seen with 2026.4 on AVX2 and AVX-512) moves the rounding in front of a concatenation and loses its scale:
+    values are rounded to steps of about 1, to 0 mostly, and the convolution that reads them is left with little but its
+    bias; tests/deploy/runners/test_openvino_concatenation.py has the smallest graph. It does not move it past a PRelu,
+    and one of slope 1 joins the rounding in one kernel.
     """
     for rounding in model.get_ops():
         if rounding.get_type_name() != "FakeQuantize":

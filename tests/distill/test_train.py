@@ -16,11 +16,12 @@ import torch
 from safetensors.torch import load_file
 
 from distill import train as train_room
-from distill.config import TrainConfig
+from distill.config import QatOptions, TrainConfig
 from distill.run_record import differences
 from distill.validation import validation_scenes
 from stereo.artifacts import plain
 from stereo.cli import main
+from stereo.errors import UserError
 from stereo.metrics import errors_against_truth
 from student.checkpoint import load_student, read_metadata
 from student.runner import predict_pair
@@ -94,6 +95,18 @@ def test_auto_is_what_the_processor_computes_in_or_what_the_run_began_in(
     assert train_room.choose_precision(dataclasses.replace(config, restart=True)) == precision
     (tmp_path / "last.ckpt").write_bytes(b"damaged")
     assert train_room.choose_precision(config) == precision
+
+
+@pytest.mark.parametrize("changes", [{"preset": "foundation_stereo_tiny"}, {"qat": QatOptions(graphs=Path("graphs"))}])
+def test_long_3d_convolutions_train_in_float32_on_a_cpu(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any]
+) -> None:
+    monkeypatch.setattr(train_room, "precision_hints", lambda: ["f32", "bf16"])
+    config = TrainConfig(**{"preset": "tiny", "out": tmp_path, **changes})
+    config.trainer.accelerator = "cpu"
+    assert train_room.choose_precision(config) == "32-true"
+    with pytest.raises(UserError, match="bf16 gradients of 3-D convolutions"):
+        train_room.check(dataclasses.replace(config, precision="bf16-mixed"))
 
 
 def test_nothing_to_finish_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
