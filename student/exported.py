@@ -51,6 +51,7 @@ class ExportedStudent(StudentStereo):
         """Names of what comes out."""
         return (OUTPUT, *self.extra)
 
+    # A graph has as many outputs as forward returns; nothing but the exporter calls this one.
     def forward(self, left: torch.Tensor, right: torch.Tensor) -> tuple[torch.Tensor, ...]:  # type: ignore[override]
         found = self.predict_sequence(left, right, every=False)
         assert found.quarter is not None

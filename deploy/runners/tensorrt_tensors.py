@@ -55,8 +55,10 @@ def allocate_tensors(
     names = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
     inputs, output = names_of(trt, engine, names, path)
     floats, whole = (1, 3, *size), (1, *size, 3)
-    fitting = dict.fromkeys(inputs, ((np.float32, floats), (np.uint8, whole)))
-    fitting[output] = ((np.float32, (1, 1, *size)),)  # type: ignore[assignment]
+    fitting: dict[str, tuple[tuple[type, tuple[int, ...]], ...]] = {
+        **dict.fromkeys(inputs, ((np.float32, floats), (np.uint8, whole))),
+        output: ((np.float32, (1, 1, *size)),),
+    }
     buffers: dict[str, SharedArray] = {}
     for name in names:
         # A batch that was left open runs with one pair.

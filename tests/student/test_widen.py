@@ -16,7 +16,8 @@ from stereo.errors import UserError
 from student.checkpoint import load_student, read_metadata, save_student
 from student.model import StudentConfig, StudentStereo
 from student.presets import PRESETS, build_student
-from student.widen import in_groups, in_pairs, joined, uneven_shares, widen
+from student.widen import uneven_shares, widen
+from student.widening_map import in_groups, in_pairs, joined
 from teacher.blocks import disparity_transformer
 
 TINY = PRESETS["tiny"]
